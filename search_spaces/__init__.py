@@ -1,0 +1,1 @@
+"""What may be tried: pure data, no torch, no ONNX Runtime, no Optuna."""
