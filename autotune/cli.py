@@ -1,0 +1,138 @@
+"""The command line: thin. Arguments in, exit codes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from autotune import __version__
+from autotune.errors import AutotuneError, ConfigError, InputError, Problem
+
+app = typer.Typer(
+    add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Fine-tune a small language model for a device, under your limits.",
+)
+EXIT_CODES = """Exit codes: 0 a model is selected and meets the limits; 1 failed; 2 bad usage or study;
+3 finished, nothing meets the limits; 130 interrupted, resumable."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"autotune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+    = False,
+) -> None:
+    pass
+
+
+@app.command(epilog=EXIT_CODES)
+def run(
+    study: Annotated[Path, typer.Argument(help="The study.yaml.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Run folder; an existing one is resumed. Default: runs/NAME.")]
+    = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Stop after this many trials.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 30m, 1h30m.")] = None,
+    store: Annotated[Path | None, typer.Option(
+        help="Where made stages are kept and shared. Default: $AUTOTUNE_STORE, or a cache folder.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json (or the plan) to stdout.")] = False,
+) -> None:
+    """Search for the model that meets the study's limits; on an existing run folder, go on."""
+    from autotune.config import load_config, parse_duration
+    from autotune.preparation import store_root
+
+    config = load_config(study)
+    try:
+        time_s = parse_duration(timeout) if timeout else None
+    except ValueError as error:
+        raise ConfigError([Problem("--timeout", "", str(error), "such as 90s, 15m or 1h30m")]) from None
+    from autotune.run import Options, check_source, plan_study, run_study
+
+    check_source(config)
+    root = store_root(store, dict(os.environ))
+    root.mkdir(parents=True, exist_ok=True)
+    options = Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet=as_json)
+    if dry_run:
+        found, points = plan_study(config, options)
+        _print_plan(found, points, as_json)
+        return
+    finished = run_study(config, options)
+    if as_json:
+        print(json.dumps(finished.document, ensure_ascii=False))
+    raise typer.Exit(finished.exit_code)
+
+
+def _print_plan(found: Any, points: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        print(json.dumps({"deploy_points": points, **asdict(found)}))
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]{sum(p['reason'] is None for p in points)} deploy points[/]")
+    for point in points:
+        size = f"about {point['size_mb']} MB" if point["reason"] is None else f"left out: {point['reason']}"
+        console.print(f"  {escape(point['label']):<24} {escape(size)}")
+    console.print(
+        f"[bold]{found.adapters} adapters, {found.trials} trials[/]: about {found.seconds / 60:.0f} minutes "
+        f"({found.seconds_per_adapter:.0f} s an adapter, {found.seconds_per_trial:.0f} s a trial)"
+    )
+    console.print(f"disk: about {found.disk / 1e9:.1f} GB    memory: about {found.memory / 1e9:.1f} GB")
+    for misfit in found.misfits:
+        console.print(f"[red]will not fit:[/] {escape(misfit)}")
+
+
+def main() -> None:
+    """Entry point: every error we foresee is a message, never a traceback."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except InputError as error:
+        count = len(error.problems)
+        errors.print(f"[red bold]{count} problem{'s' * (count != 1)}[/]")
+        for problem in error.problems:
+            errors.print(f"  {escape(str(problem))}")
+        sys.exit(error.exit_code)
+    except AutotuneError as error:
+        errors.print(f"[red bold]failed:[/] {escape(str(error))}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        errors.print("interrupted; the same command goes on from here")
+        os._exit(130)  # a worker that was just killed leaves threads that would wait for it
+    except Exception as error:  # noqa: BLE001 (the last line of defence before a user)
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "show"):
+            error.show()
+            sys.exit(2)
+        _unforeseen(errors, error)
+
+
+def _unforeseen(errors: Console, error: Exception) -> None:
+    """A bug of ours: one line for the person, the traceback in a file for the report."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="autotune-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    errors.print(f"[red bold]failed:[/] {type(error).__name__}: {escape(str(error))}\n"
+                 f"This is a fault of autotune itself; please report it with {file.name}")
+    sys.exit(1)

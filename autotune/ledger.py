@@ -1,0 +1,100 @@
+"""The visible study: an Optuna study whose trial is an adapter at a deploy point, as people open it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from autotune.constraints import Constraint
+from autotune.proposals import as_json, fixed_ask
+from autotune.stats import Measurement
+from autotune.store import Key
+from autotune.trials import INTERRUPTED, Scored, State, TrialRecord
+from search_spaces.adapter import AdapterParams
+from search_spaces.deploy import DeployParams
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "COMPLETE", TrialState.PRUNED: "PRUNED", TrialState.FAIL: "FAILED",
+    TrialState.RUNNING: "RUNNING", TrialState.WAITING: "RUNNING",
+}
+
+
+class Ledger:
+    """Writes and reads the visible trials."""
+
+    def __init__(
+        self, study: optuna.Study, points: Sequence[DeployParams], keys: Sequence[str],
+        constraints: Sequence[Constraint],
+    ) -> None:
+        self._study = study
+        self._keys = tuple(keys)
+        self._constraints = tuple(constraints)
+        self._deploy: dict[str, BaseDistribution] = {
+            f.name: CategoricalDistribution(tuple(dict.fromkeys(getattr(p, f.name) for p in points)))
+            for f in fields(DeployParams)
+            if len({getattr(p, f.name) for p in points}) > 1
+        }
+
+    def close_dead(self) -> int:
+        """End trials that a dead process left running; they are made again. Returns how many."""
+        dead = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
+        for trial in dead:
+            running = Trial(self._study, trial._trial_id)
+            running.set_user_attr("failure", [INTERRUPTED, "the process ended while this trial ran"])
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        return len(dead)
+
+    def begin(self, proposal: Trial, adapter: AdapterParams, deploy: DeployParams) -> Trial:
+        flat = deploy.flat()
+        params = {**proposal.params, **{name: flat[name] for name in self._deploy}}
+        trial = fixed_ask(self._study, params, {**proposal.distributions, **self._deploy})
+        trial.set_user_attr("adapter", adapter.flat())
+        trial.set_user_attr("deploy", flat)
+        trial.set_user_attr("deploy_point", deploy.label)
+        return trial
+
+    def complete(
+        self, trial: Trial, scored: Scored, adapter_key: str, stages: Mapping[str, Mapping[str, Any]],
+        rungs: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Raises KeyError when an objective or a constrained quantity was not measured."""
+        values = [scored.values[key].value for key in self._keys]
+        for constraint in self._constraints:
+            trial.set_constraint(constraint.expr, constraint.violation(scored.values[constraint.objective].value))
+        trial.set_user_attr("measurements", {k: asdict(m) for k, m in scored.values.items()})
+        trial.set_user_attr("stages", as_json(stages))
+        trial.set_user_attr("adapter_key", adapter_key)
+        trial.set_user_attr("artifact", [scored.artifact.stage, scored.artifact.digest])
+        trial.set_user_attr("rungs", as_json(rungs))
+        self._study.tell(trial, values)
+
+    def fail(self, trial: Trial, stage: str, reason: str) -> None:
+        trial.set_user_attr("failure", [stage, reason])
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial by number; one that died before it had its parameters is left out."""
+        return [_record(t) for t in self._study.get_trials(deepcopy=False) if "deploy" in t.user_attrs]
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    attrs = trial.user_attrs
+    failure = attrs.get("failure")
+    artifact = attrs.get("artifact")
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        adapter=AdapterParams(**attrs["adapter"]),
+        deploy=DeployParams(**attrs["deploy"]),
+        adapter_key=attrs.get("adapter_key"),
+        values={k: Measurement(**m) for k, m in attrs.get("measurements", {}).items()},
+        stages=attrs.get("stages", {}),
+        artifact=Key(*artifact) if artifact else None,
+        failure=(failure[0], failure[1]) if failure else None,
+        rungs=attrs.get("rungs", ()),
+    )

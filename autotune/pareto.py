@@ -1,0 +1,111 @@
+"""Fronts and selection policies: pure functions over values that are already measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from autotune.constraints import Constraint
+
+Direction = Literal["maximize", "minimize"]
+Policy = Literal["most-accurate", "fastest", "smallest", "knee"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A complete trial: its number and every measured value by key."""
+
+    number: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Miss:
+    """The trial that is nearest to the limits, and the limit it misses by the largest share."""
+
+    trial: int
+    expr: str
+    objective: str
+    shortfall: float
+    bound: float
+
+
+def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    """``a`` is nowhere worse and somewhere better; both to be minimized."""
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+
+
+def losses(candidate: Candidate, objectives: Sequence[tuple[str, Direction]]) -> tuple[float, ...]:
+    """The objectives' values, signed so that less is better."""
+    return tuple(candidate.values[key] * (-1 if d == "maximize" else 1) for key, d in objectives)
+
+
+def feasible(candidate: Candidate, constraints: Sequence[Constraint]) -> bool:
+    """All point estimates within their bounds.
+
+    Raises:
+        KeyError: a constrained objective is missing; that never counts as met.
+    """
+    return all(c.holds(candidate.values[c.objective]) for c in constraints)
+
+
+def front(
+    candidates: Sequence[Candidate], objectives: Sequence[tuple[str, Direction]], constraints: Sequence[Constraint]
+) -> list[int]:
+    """Numbers of the feasible candidates that no other feasible one dominates, ascending."""
+    eligible = [(c.number, losses(c, objectives)) for c in candidates if feasible(c, constraints)]
+    return sorted(n for n, mine in eligible if not any(dominates(other, mine) for _, other in eligible))
+
+
+def select(
+    candidates: Sequence[Candidate],
+    objectives: Sequence[tuple[str, Direction]],
+    policy: Policy,
+) -> int | None:
+    """The number of the candidate that the policy picks among a front; None when it is empty.
+
+    ``most-accurate``, ``fastest`` and ``smallest`` take the best accuracy-like, time-like or size value
+    and break ties by the others; ``knee`` takes the point nearest to the ideal corner after every
+    objective is scaled to its range on the front.
+    """
+    if not candidates:
+        return None
+    if policy == "knee":
+        return min(candidates, key=lambda c: (_knee_distance(c, candidates, objectives), c.number)).number
+    ranked = _ranked(objectives, policy)
+    return min(candidates, key=lambda c: (losses(c, ranked), c.number)).number
+
+
+def _ranked(objectives: Sequence[tuple[str, Direction]], policy: Policy) -> list[tuple[str, Direction]]:
+    def first(key: str, direction: Direction) -> bool:
+        if policy == "fastest":
+            return "_ms" in key or key.startswith("tokens_per_s")
+        if policy == "smallest":
+            return key.startswith("size_mb")
+        return direction == "maximize" and not key.startswith("tokens_per_s")
+
+    return sorted(objectives, key=lambda o: not first(*o))
+
+
+def _knee_distance(
+    candidate: Candidate, among: Sequence[Candidate], objectives: Sequence[tuple[str, Direction]]
+) -> float:
+    total = 0.0
+    columns = zip(*(losses(c, objectives) for c in among), strict=True)
+    for mine, column in zip(losses(candidate, objectives), columns, strict=True):
+        low, high = min(column), max(column)
+        if high > low:
+            total += ((mine - low) / (high - low)) ** 2
+    return total
+
+
+def nearest_miss(candidates: Sequence[Candidate], constraints: Sequence[Constraint]) -> Miss | None:
+    """The infeasible candidate with the least total violation; None when there is no candidate."""
+    if not candidates or not constraints:
+        return None
+    nearest = min(candidates, key=lambda c: (
+        sum(max(0.0, k.violation(c.values[k.objective])) for k in constraints), c.number))
+    worst = max(constraints, key=lambda k: k.violation(nearest.values[k.objective]))
+    shortfall = abs(nearest.values[worst.objective] - worst.bound)
+    return Miss(nearest.number, worst.expr, worst.objective, shortfall, worst.bound)

@@ -1,0 +1,145 @@
+"""Edits on an exported ONNX graph that change how weights are stored, not what is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from autotune.errors import AssemblyError
+
+MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+
+#: ORT reads the shape of a Reshape and the like from inline tensors only.
+_INLINE_BYTES = 1024
+
+#: Weights smaller than this stay fp32: norms and biases cost nothing and are the most sensitive.
+_FP16_FROM_BYTES = 64 * 1024
+
+#: operator → the positions of its cos and sin caches.
+_ROPE_INPUTS = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
+
+
+def load(folder: Path) -> Any:
+    """The exported graph; its weights stay in the file until they are asked for."""
+    return ir.load(folder / MODEL_FILE)
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write the graph with one data file. ``folder`` must not be where ``model`` was loaded from."""
+    # ORT wants nodes in the order of their use; the edits insert where it is easiest.
+    model.graph.sort()
+    remove_unused(model, *list(model.graph.initializers.values()))
+    ir.save(model, folder / MODEL_FILE, external_data=DATA_FILE, size_threshold_bytes=_INLINE_BYTES)
+
+
+def add_initializer(model: Any, name: str, data: np.ndarray[Any, Any]) -> Any:
+    """A new weight in the graph; returns its value."""
+    tensor = ir.Tensor(np.ascontiguousarray(data), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def replace_uses(old: Any, new: Any, keep: Any = None) -> None:
+    """Let every reader of ``old`` read ``new``, except the node ``keep``."""
+    for use in list(old.uses()):
+        if use.node is not keep:
+            use.node.replace_input_with(use.idx, new)
+
+
+def remove_unused(model: Any, *values: Any) -> None:
+    """Forget initializers that nothing reads any more."""
+    for value in values:
+        if not value.uses() and value.name in model.graph.initializers:
+            del model.graph.initializers[value.name]
+
+
+def store_as_fp16(model: Any) -> None:
+    """Hold the large fp32 weights as fp16, each widened to fp32 by a Cast that ORT folds at load.
+
+    RoPE caches stay fp32: they are not weights, they are small once trimmed, and rounding them moves
+    every position. So does a weight that fp16 cannot hold, beyond ±65504.
+    """
+    caches = {id(value) for value in _rope_caches(model)}
+    for value in list(model.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < _FP16_FROM_BYTES or id(value) in caches:
+            continue
+        data = tensor.numpy()
+        if max(float(data.max()), -float(data.min())) > np.finfo(np.float16).max:
+            continue
+        small = add_initializer(model, f"{value.name}_fp16", data.astype(np.float16))
+        cast = ir.node("Cast", [small], attributes={"to": int(ir.DataType.FLOAT)}, name=f"{value.name}/Cast")
+        wide = cast.outputs[0]
+        wide.name, wide.type, wide.shape = f"{value.name}_fp32", value.type, value.shape
+        model.graph.append(cast)
+        replace_uses(value, wide)
+        remove_unused(model, value)
+
+
+def trim_rope_caches(model: Any, context_length: int, short_rows: int | None = None) -> None:
+    """Cut the cos and sin caches to the positions that a context of this length can reach.
+
+    Where a model keeps a short and a long cache (LongRoPE, arXiv 2402.13753) both are cut: which one
+    is read depends on the sequence's length against the original context, a constant of the graph that
+    is left alone, so a context below it reads the short cache as before. ``short_rows`` is given when
+    the two lie one after the other in one tensor: then the long part begins at that row and is cut.
+    """
+    if context_length < 1:
+        raise AssemblyError(f"context_length: {context_length} found; accepted is 1 or more tokens")
+    for value in _rope_caches(model):
+        if value.const_value is not None and value.is_initializer():
+            _cut(value, context_length + (short_rows or 0))
+        elif value.producer() is not None and value.producer().op_type == "If":
+            for branch in ("then_branch", "else_branch"):
+                inner = value.producer().attributes[branch].as_graph().outputs[value.index()]
+                _cut_constant(inner, context_length)
+
+
+def _rope_caches(model: Any) -> Iterator[Any]:
+    """The values that attention reads its RoPE caches from, each once."""
+    seen: set[int] = set()
+    for node in model.graph:
+        for position in _ROPE_INPUTS.get(node.op_type, ()):
+            value = node.inputs[position] if position < len(node.inputs) else None
+            if value is not None and id(value) not in seen:
+                seen.add(id(value))
+                yield value
+
+
+def _cut(value: Any, rows: int) -> None:
+    tensor = value.const_value
+    if tensor.shape[0] > rows:
+        value.const_value = ir.Tensor(np.ascontiguousarray(tensor.numpy()[:rows]), name=value.name)
+        value.shape = value.const_value.shape
+
+
+def _cut_constant(value: Any, rows: int) -> None:
+    node = value.producer()
+    if node is None or node.op_type != "Constant":
+        return
+    tensor = node.attributes["value"].as_tensor()
+    if tensor.shape[0] > rows:
+        cut = ir.Tensor(np.ascontiguousarray(tensor.numpy()[:rows]), name=tensor.name)
+        node.attributes["value"] = ir.AttrTensor("value", cut)
+        value.shape = cut.shape
+
+
+def set_context_length(folder: Path, context_length: int) -> None:
+    """Write a shorter context into genai_config.json and the tokenizer's configuration."""
+    path = folder / "genai_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["model"]["context_length"] = context_length
+    config["search"]["max_length"] = context_length
+    path.write_text(json.dumps(config, indent=4), encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    if path.is_file():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["model_max_length"] = context_length
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,100 @@
+"""What every artifact of a study is asked: the probe's tasks, made from the study's token ids."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autotune.pipeline.tokens import TokenizedData
+from objectives.request import PROTOCOL
+
+_DISTINCT_PROMPTS = 4
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an artifact runs."""
+
+    provider: str
+    provider_options: Mapping[str, str]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What latency is measured on: fixed token counts, or the validation rows' own prompts (``from_rows``)."""
+
+    prompt_tokens: int | None
+    new_tokens: int | None
+    from_rows: bool
+    samples: int
+    warmup: int
+
+    def tokens_needed(self, data: TokenizedData, max_new_tokens: int) -> int:
+        """The longest prompt and answer, in tokens, that a generator has to hold."""
+        rows = max(len(e.prompt) for e in (*data.valid, *data.test))
+        answers = max((len(ids) for ids in data.label_ids), default=max_new_tokens) + 1
+        fixed = (self.prompt_tokens or 0) + (self.new_tokens or 0)
+        trained = max(len(e.prompt) + len(e.answer) for e in data.train)
+        return max(rows + max(answers, self.new_tokens or 0), fixed, trained)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """``asked`` are the keys of every objective that is asked for or constrained."""
+
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    asked: tuple[str, ...]
+    confidence: float
+
+
+def answers_task(data: TokenizedData, questions: Questions) -> dict[str, Any]:
+    """The task that asks for the answer of every validation row."""
+    prompts = [list(e.prompt) for e in data.valid]
+    if data.task == "choice":
+        labels = [list(ids) for ids in data.label_ids]
+        return {"kind": "choice", "prompts": prompts, "labels": labels, "eos_id": data.eos_id}
+    return {"kind": "generate", "prompts": prompts, "max_new_tokens": questions.max_new_tokens,
+            "stop_ids": [data.eos_id], "stop_strings": list(questions.stop)}
+
+
+def latency_task(data: TokenizedData, workload: Workload, questions: Questions) -> dict[str, Any]:
+    """The task that times requests; the end of sequence is ignored on fixed lengths alone."""
+    common = {"kind": "latency", "warmup": workload.warmup, "samples": workload.samples}
+    if workload.from_rows:
+        longest = max((len(ids) + 1 for ids in data.label_ids), default=questions.max_new_tokens)
+        return {**common, "prompts": [list(e.prompt) for e in data.valid], "ignore_eos": False,
+                "new_tokens": workload.new_tokens or longest, "stop_ids": [data.eos_id]}
+    assert workload.prompt_tokens
+    assert workload.new_tokens
+    return {**common, "prompts": fixed_prompts(data, workload.prompt_tokens), "ignore_eos": True,
+            "new_tokens": workload.new_tokens}
+
+
+def fixed_prompts(data: TokenizedData, length: int) -> list[list[int]]:
+    """A few prompts of exactly ``length`` real tokens, made by reading validation rows one after the other."""
+    prompts = []
+    for start in range(min(_DISTINCT_PROMPTS, len(data.valid))):
+        rows = itertools.islice(itertools.cycle(data.valid), start, None)
+        stream = itertools.chain.from_iterable(e.prompt for e in rows)
+        prompts.append(list(itertools.islice(stream, length)))
+    return prompts
+
+
+def probe_request(
+    artifact: Path, target: Target, min_generator_length: int, tasks: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "protocol": PROTOCOL, "artifact": str(artifact), "provider": target.provider,
+        "provider_options": dict(target.provider_options), "threads": target.threads,
+        "min_generator_length": min_generator_length, "tasks": list(tasks),
+    }
+
+
+def target_fingerprint(target: Target, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stored latency holds for: another machine, provider or thread count measures anew."""
+    return {**asdict(target), "provider_options": dict(target.provider_options), "machine": dict(machine)}

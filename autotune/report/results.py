@@ -1,0 +1,116 @@
+"""results.json (schema ``autotune/results@1``, beside this file) and trials.csv."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from autotune.constraints import Constraint
+from autotune.pareto import feasible
+from autotune.report.outcome import Outcome
+from autotune.stats import Measurement
+from autotune.store import write_atomically
+from autotune.trials import TrialRecord
+from objectives.base import Objective
+from search_spaces.deploy import DeployParams
+
+SCHEMA = "autotune/results@1"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What does not change from trial to trial."""
+
+    name: str
+    config_sha256: str
+    environment: Mapping[str, Any]
+    objectives: Sequence[tuple[str, Objective]]
+    measured: Mapping[str, Objective]
+    constraints: Sequence[Constraint]
+    dropped: Sequence[tuple[DeployParams, str]]
+
+
+def results(
+    context: Context, records: Sequence[TrialRecord], outcome: Outcome, artifacts: Mapping[int, str],
+    baseline: Mapping[str, Any] | None, cost: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The document. ``artifacts`` are folder names inside the run folder by trial number."""
+    miss = outcome.miss
+    return {
+        "schema": SCHEMA,
+        "study": {"name": context.name, "config_sha256": context.config_sha256},
+        "environment": dict(context.environment),
+        "objectives": [{"name": k, "direction": o.direction, "unit": o.unit} for k, o in context.objectives],
+        "constraints": [
+            {"expr": c.expr, "objective": c.objective, "op": c.op, "bound": c.bound,
+             "unit": context.measured[c.objective].unit}
+            for c in context.constraints
+        ],
+        "dropped": [{"deploy": p.flat(), "label": p.label, "reason": reason} for p, reason in context.dropped],
+        "baseline": dict(baseline) if baseline else None,
+        "trials": [_trial(r, context, outcome, artifacts) for r in records],
+        "front": list(outcome.front),
+        "selected": None if outcome.selected is None else {
+            "trial": outcome.selected, "policy": outcome.policy, "certificate": None},
+        "nearest_miss": None if miss is None else {
+            "trial": miss.trial, "expr": miss.expr, "shortfall": miss.shortfall,
+            "unit": context.measured[miss.objective].unit},
+        "cost": dict(cost),
+    }
+
+
+def _trial(
+    record: TrialRecord, context: Context, outcome: Outcome, artifacts: Mapping[int, str]
+) -> dict[str, Any]:
+    complete = record.state == "COMPLETE"
+    return {
+        "number": record.number,
+        "adapter": record.adapter_key,
+        "state": record.state,
+        "params": {**record.adapter.flat(), **record.deploy.flat()},
+        "deploy_point": record.deploy.label,
+        "values": {key: value_json(m) for key, m in record.values.items()},
+        "feasible": feasible(record.candidate(), context.constraints) if complete else None,
+        "verdicts": {
+            c.expr: c.verdict(record.values[c.objective].low, record.values[c.objective].high)
+            for c in context.constraints
+        } if complete else {},
+        "artifact": f"artifacts/{artifacts[record.number]}" if record.number in artifacts else None,
+        "on_front": record.number in outcome.front,
+        "rungs": list(record.rungs),
+        "stages": dict(record.stages),
+        "reason": f"{record.failure[0]}: {record.failure[1]}" if record.failure else None,
+    }
+
+
+def value_json(m: Measurement, measured_on: str = "artifact") -> dict[str, Any]:
+    return {"value": m.value, "low": m.low, "high": m.high, "n": m.n, "measured_on": measured_on, "tier": "screen"}
+
+
+def write(folder: Path, document: Mapping[str, Any]) -> None:
+    """results.json and trials.csv, each whole or not at all."""
+    write_atomically(folder / "results.json", json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+    write_atomically(folder / "trials.csv", _csv(document))
+
+
+def _csv(document: Mapping[str, Any]) -> str:
+    import pandas as pd
+
+    rows = [
+        {"number": t["number"], "state": t["state"], "deploy_point": t["deploy_point"], **t["params"],
+         **{key: value["value"] for key, value in t["values"].items()},
+         "feasible": t["feasible"], "on_front": t["on_front"], "reason": t["reason"]}
+        for t in document["trials"]
+    ]
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) that every results.json holds to."""
+    text = resources.files("autotune.report").joinpath("results.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded

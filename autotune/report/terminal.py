@@ -1,0 +1,155 @@
+"""What a person sees while a study runs: a bar with time left, a line a trial, the front, one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from autotune.constraints import Constraint
+from autotune.pipeline.progress import Report
+from autotune.report.outcome import Outcome
+from autotune.stats import Measurement
+from autotune.trials import TrialRecord
+from objectives.base import Objective
+from search_spaces.adapter import AdapterParams
+
+Objectives = Sequence[tuple[str, Objective]]
+
+
+class Terminal:
+    """Writes to a console. With ``quiet`` (a program reads our stdout) it all goes to stderr."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=quiet, highlight=False)
+        self._plan = ""
+
+    def plan(self, text: str) -> None:
+        """Where the study as a whole is; stands before each stage's bar."""
+        self._plan = text
+
+    def say(self, text: str) -> None:
+        self.console.print(escape(text))
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"[yellow]note:[/] {escape(text)}")
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Report]:
+        """A bar that is gone when the stage ends; nothing where the output is no terminal."""
+        if not self.console.is_terminal:
+            yield lambda done, total, note="": None
+            return
+        columns = (
+            SpinnerColumn(), TextColumn("{task.fields[plan]}", style="dim"), TextColumn("{task.description}"),
+            BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(escape(title), total=None, plan=self._plan, note="")
+
+            def report(done: float, total: float, note: str = "") -> None:
+                bar.update(task, completed=done, total=total, note=escape(note))
+
+            yield report
+
+    def adapter(self, number: int, params: AdapterParams) -> None:
+        self.console.print(f"[bold]adapter {number}[/]  {escape(describe(params))}")
+
+    def trial(self, record: TrialRecord, objectives: Objectives, outcome: Outcome) -> None:
+        mark = "[green]on the front[/]" if record.number in outcome.front else ""
+        shown = "  ".join(f"{key} {show(record.values[key])}" for key, _ in objectives)
+        self.console.print(f"  trial {record.number:<3} {record.deploy.label:<22} {escape(shown)}  {mark}".rstrip())
+
+    def failed(self, number: int, stage: str, reason: str) -> None:
+        self.console.print(f"  trial {number:<3} [red]failed[/] at {escape(stage)}: {escape(reason)}")
+
+    def front(self, records: Sequence[TrialRecord], objectives: Objectives, outcome: Outcome) -> None:
+        if not outcome.front:
+            return
+        table = Table(title="The front: feasible, and no other feasible trial is better in every objective",
+                      title_justify="left", title_style="bold")
+        table.add_column("trial", justify="right")
+        table.add_column("adapter")
+        table.add_column("artifact")
+        for key, objective in objectives:
+            table.add_column(f"{key}{f' ({objective.unit})' if objective.unit else ''}", justify="right")
+        chosen = {r.number: r for r in records}
+        for number in outcome.front:
+            record = chosen[number]
+            style = "bold green" if number == outcome.selected else ""
+            table.add_row(str(number), escape(describe(record.adapter)), escape(record.deploy.label),
+                          *(show(record.values[key], True) for key, _ in objectives), style=style)
+        self.console.print(table)
+
+
+def describe(params: AdapterParams) -> str:
+    """An adapter in a few words; what is at its default is left out."""
+    parts = [f"r {params.rank}", f"alpha {params.alpha:.4g}", f"lr {params.learning_rate:.2g}", params.targets,
+             f"{params.steps} steps" if params.steps else f"{params.epochs:g} epochs"]
+    if params.dropout:
+        parts.append(f"dropout {params.dropout:g}")
+    if params.variant != "lora":
+        parts.append(params.variant)
+    if params.base_precision != "fp32":
+        parts.append(f"{params.base_precision} base")
+    return ", ".join(parts)
+
+
+def show(m: Measurement, interval: bool = False) -> str:
+    """A value with its interval: ``0.812 [0.735, 0.870]``."""
+
+    def number(value: float | None) -> str:
+        if value is None:
+            return "…"
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+
+    if not interval or m.low == m.high:
+        return number(m.value)
+    return f"{number(m.value)} [{number(m.low)}, {number(m.high)}]"
+
+
+def verdict_sentence(
+    records: Sequence[TrialRecord], objectives: Objectives, constraints: Sequence[Constraint], outcome: Outcome,
+    units: dict[str, str],
+) -> str:
+    """The study's answer in one sentence."""
+    chosen = {r.number: r for r in records}
+    if outcome.selected is not None:
+        record = chosen[outcome.selected]
+        values = ", ".join(f"{key} {show(record.values[key])}{_unit(units.get(key, ''))}" for key, _ in objectives)
+        limits = f" and meets {_join([c.expr for c in constraints])}" if constraints else ""
+        others = len(outcome.front) - 1
+        among = f" ({outcome.policy} of {others + 1} on the front)" if others else ""
+        return f"Chosen: trial {record.number}, {record.deploy.label}{among}: {values}{limits}."
+    if outcome.miss is not None:
+        miss, record = outcome.miss, chosen[outcome.miss.trial]
+        value = record.values[miss.objective].value
+        unit = _unit(units.get(miss.objective, ""))
+        share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
+        return (f"Nothing meets the limits. Nearest: trial {record.number}, {record.deploy.label}, misses "
+                f"{miss.expr} by {_figure(miss.shortfall)}{unit}{share}; {miss.objective} was {_figure(value)}{unit}.")
+    return "No trial was completed, so there is nothing to choose."
+
+
+def _join(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _unit(unit: str) -> str:
+    return f" {unit}" if unit else ""
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,0 +1,231 @@
+"""One ``autotune run``: everything opened, prepared, searched, judged and written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from autotune import schedule
+from autotune.config import StudyConfig
+from autotune.errors import BaseModelError, ConfigError
+from autotune.estimate import Estimate, artifact_bytes, estimate
+from autotune.pipeline import base_model, stages
+from autotune.preparation import Prepared, deploy_points, prepare
+from autotune.questions import Questions
+from autotune.report import results as report
+from autotune.report.terminal import Terminal, show, verdict_sentence
+from autotune.run_folder import RunFolder, environment
+from autotune.scoring import Scorer
+from autotune.stage_runner import StageRunner
+from autotune.store import Store
+from autotune.study import Baseline, StudyLoop
+from autotune.workers import Worker
+from objectives.base import OBJECTIVES
+from search_spaces.space import Choice, Dimension
+
+EXIT_SELECTED, EXIT_NOTHING_FITS = 0, 3
+#: What of the machine a stored latency depends on.
+_MACHINE = ("platform", "cpu", "cores", "memory_gb")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's own settings; ``trials`` and ``time_s`` win over the study's budget."""
+
+    out: Path
+    store: Path
+    trials: int | None = None
+    time_s: float | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run came to; ``document`` is results.json."""
+
+    exit_code: int
+    document: Mapping[str, Any]
+
+
+def check_source(config: StudyConfig) -> base_model.ModelSource:
+    """The base model's source. Raises ConfigError naming the study's field."""
+    try:
+        return base_model.resolve(config.file.model, config.base_dir)
+    except BaseModelError as error:
+        raise ConfigError(error.problems) from None
+
+
+def run_study(config: StudyConfig, options: Options) -> Finished:
+    """Search, or go on with a search. Raises AutotuneError; KeyboardInterrupt leaves a resumable folder."""
+    terminal = Terminal(options.quiet)
+    source = check_source(config)
+    resolved = config.file.model_dump(mode="json", by_alias=True, exclude_none=True)
+    with RunFolder(options.out, config.sha256(), resolved) as folder:
+        before = _cost_before(folder)
+        worker = Worker(folder.log)
+        runner = StageRunner(Store(options.store), worker, folder, terminal)
+        try:
+            prepared = prepare(config, source, runner, terminal)
+            questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
+                                  config.file.confidence)
+            machine = {k: environment()[k] for k in _MACHINE}
+            scorer = Scorer(prepared, questions, runner, folder, machine)
+            loop = StudyLoop(config, prepared, runner, scorer, folder, terminal, _budget(config, options),
+                             float(before.get("wall_s", 0.0)))
+            return _search(config, prepared, runner, loop, folder, terminal, before)
+        finally:
+            worker.close()
+
+
+def _search(
+    config: StudyConfig, prepared: Prepared, runner: StageRunner, loop: StudyLoop, folder: RunFolder,
+    terminal: Terminal, before: Mapping[str, Any],
+) -> Finished:
+    baseline = loop.baseline()
+    _say_baseline(terminal, baseline)
+    context = report.Context(config.file.name, config.sha256(), environment(), config.objectives, config.measured(),
+                             config.constraints, prepared.dropped)
+
+    def write(kept: Mapping[int, str]) -> dict[str, Any]:
+        document = report.results(context, loop.records(), loop.outcome(), kept, _baseline_json(baseline),
+                                  _cost(runner, before, loop.wall_s()))
+        report.write(folder.root, document)
+        return document
+
+    stop = loop.search(lambda: write({}))
+    document = write(loop.keep_front())
+    outcome, records = loop.outcome(), loop.records()
+    terminal.say("")
+    terminal.front(records, config.objectives, outcome)
+    units = {key: objective.unit for key, objective in config.measured().items()}
+    terminal.say(f"The search ended because {stop}.")
+    terminal.say(verdict_sentence(records, config.objectives, config.constraints, outcome, units))
+    cost = document["cost"]
+    terminal.say(f"{_count(cost['adapters_trained'], 'adapter')} trained, "
+                 f"{_count(cost['artifacts_built'], 'artifact')} built, {cost['wall_s']:.0f} s; "
+                 f"{_count(runner.cost.reused, 'stage')} reused.")
+    if outcome.selected is not None:
+        terminal.say(f"Artifact: {folder.artifacts / f'trial-{outcome.selected}'}")
+    terminal.say(f"Run folder: {folder.root}")
+    return Finished(EXIT_SELECTED if outcome.selected is not None else EXIT_NOTHING_FITS, document)
+
+
+def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[dict[str, Any]]]:
+    """For ``--dry-run``: what would be done, without training. The base model and data are prepared.
+
+    The second value is one mapping per deploy point: label, size in MB or the reason it is left out.
+    """
+    terminal = Terminal(options.quiet)
+    source = check_source(config)
+    scratch = options.store / ".dry-run" / str(os.getpid())
+    try:
+        with RunFolder(scratch, config.sha256(), {}) as folder:
+            worker = Worker(folder.log)
+            runner = StageRunner(Store(options.store), worker, folder, terminal)
+            try:
+                prepared = prepare(config, source, runner, Terminal(quiet=True))
+                gflops = runner.call("measuring this machine", stages.matmul_gflops)
+            finally:
+                worker.close()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return _estimate(config, options, prepared, gflops), _points(config, prepared)
+
+
+def _points(config: StudyConfig, prepared: Prepared) -> list[dict[str, Any]]:
+    _, dropped = deploy_points(config.space.deploy, config.file.target.provider)
+    kept = [{"label": p.label, "size_mb": round(artifact_bytes(prepared.facts, p) / 1e6), "reason": None}
+            for p in prepared.points]
+    return kept + [{"label": p.label, "size_mb": None, "reason": reason} for p, reason in dropped]
+
+
+def _estimate(config: StudyConfig, options: Options, prepared: Prepared, gflops: float) -> Estimate:
+    import psutil
+
+    budget = _budget(config, options)
+    space = config.space.adapter
+    work = prepared.workload
+    trials = budget.trials
+    adapters = budget.adapters or (-(-trials // len(prepared.points)) if trials else 8)
+    if trials:
+        adapters = min(adapters, -(-trials // len(prepared.points)))
+    steps = _typical(space.get("steps"))
+    found = estimate(
+        prepared.facts, prepared.data, prepared.points, adapters=adapters, trials=trials,
+        epochs=_typical(space.get("epochs")) or 2.0, steps=int(steps) if steps else None,
+        batch_size=int(_typical(space.get("batch_size")) or 8), gflops=gflops,
+        prompt_tokens=work.prompt_tokens or 0, new_tokens=work.new_tokens or 1, samples=work.samples,
+        free_disk=shutil.disk_usage(options.store).free, free_memory=psutil.virtual_memory().available,
+    )
+    if budget.time_s is not None:
+        found = replace(found, seconds=min(found.seconds, budget.time_s))
+    return found
+
+
+def _typical(dimension: Dimension | None) -> float | None:
+    """The middle of a dimension, for estimates."""
+    if dimension is None:
+        return None
+    if isinstance(dimension, Choice):
+        numbers = sorted(float(v) for v in dimension.values if not isinstance(v, str))
+        return numbers[len(numbers) // 2]
+    return (dimension.low * dimension.high) ** 0.5 if dimension.log else (dimension.low + dimension.high) / 2
+
+
+def _budget(config: StudyConfig, options: Options) -> schedule.Budget:
+    """The command line's limits win; a study without any stops after eight adapters."""
+    given = config.file.budget
+    trials = options.trials or given.trials
+    time_s = options.time_s or config.time_s
+    adapters = given.adapters
+    if adapters is None and trials is None and time_s is None:
+        adapters = 8
+    return schedule.Budget(adapters, trials, time_s)
+
+
+def _cost_before(folder: RunFolder) -> dict[str, Any]:
+    """What earlier processes spent in this run folder."""
+    if not folder.results.exists():
+        return {}
+    cost: dict[str, Any] = json.loads(folder.results.read_text(encoding="utf-8"))["cost"]
+    return cost
+
+
+def _cost(runner: StageRunner, before: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
+    made, seconds = runner.cost.made, dict(before.get("seconds_by_stage", {}))
+    for stage, spent in runner.cost.seconds.items():
+        seconds[stage] = round(seconds.get(stage, 0.0) + spent, 2)
+    return {
+        "wall_s": round(wall_s, 1),
+        "seconds_by_stage": seconds,
+        "adapters_trained": before.get("adapters_trained", 0) + made.get("train", 0),
+        "templates_built": 0,
+        "artifacts_built": before.get("artifacts_built", 0) + made.get("assemble", 0),
+        "probes": before.get("probes", 0) + made.get("probe", 0),
+    }
+
+
+def _baseline_json(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "deploy_point": baseline.deploy.label,
+        "values": {key: report.value_json(m, "base") for key, m in baseline.scored.values.items()},
+        "logits": dict(baseline.logits),
+    }
+
+
+def _say_baseline(terminal: Terminal, baseline: Baseline) -> None:
+    values = baseline.scored.values
+    shown = ", ".join(f"{key} {show(values[key], True)}" for key in values
+                      if OBJECTIVES.get(key) and OBJECTIVES[key].source == "predictions")
+    logits = baseline.logits
+    terminal.say(f"untrained base ({baseline.deploy.label}): {shown}; exported logits agree with PyTorch on "
+                 f"{logits['n']} prompts (largest difference {logits['relative']:.1e} of the largest logit)")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

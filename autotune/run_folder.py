@@ -1,0 +1,126 @@
+"""The run folder: what a study leaves on disk, and the lock that keeps it to one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from autotune import __version__
+from autotune.errors import ConfigError, Problem
+from autotune.store import library_version, write_atomically
+
+LIBRARIES = (
+    "torch", "transformers", "peft", "bitsandbytes", "optuna", "onnxruntime", "onnxruntime-genai", "onnx",
+    "evaluate", "numpy", "pandas",
+)
+
+
+class RunFolder:
+    """Paths of a run. Entering it takes the lock; a second process is turned away.
+
+    Raises:
+        ConfigError: on entering, when the folder belongs to another study or another process works in it.
+    """
+
+    def __init__(self, root: Path, config_sha256: str, resolved: Mapping[str, Any]) -> None:
+        self.root = root.resolve()
+        self._sha = config_sha256
+        self._resolved = resolved
+        self._lock = FileLock(self.root / ".lock")
+
+    database = property(lambda self: self.root / "study.db")
+    log = property(lambda self: self.root / "worker.log")
+    results = property(lambda self: self.root / "results.json")
+    scratch = property(lambda self: self.root / ".scratch")
+    artifacts = property(lambda self: self.root / "artifacts")
+
+    def __enter__(self) -> RunFolder:
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError([Problem(str(self.root), "", "another process works in this run folder",
+                                       "waiting for it, or another --out")]) from None
+        try:
+            self._require_same_study()
+        except BaseException:
+            self._lock.release()
+            raise
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir()
+        text = yaml.safe_dump(dict(self._resolved), sort_keys=False, allow_unicode=True)
+        write_atomically(self.root / "study.yaml", f"# config_sha256: {self._sha}\n{text}")
+        write_atomically(self.root / "environment.json", json.dumps(environment(), indent=1))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._lock.release()
+
+    def event(self, **fields: Any) -> None:
+        """Append one line to events.jsonl."""
+        with (self.root / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n")
+
+    def _require_same_study(self) -> None:
+        path = self.root / "study.yaml"
+        if not path.exists():
+            return
+        text = path.read_text(encoding="utf-8")
+        if f"config_sha256: {self._sha}" in text.partition("\n")[0]:
+            return
+        before = yaml.safe_load(text)
+        differing = [k for k in self._resolved if k != "budget" and before.get(k) != self._resolved[k]]
+        raise ConfigError([Problem(
+            str(self.root), ", ".join(differing) or "study.yaml",
+            "this run folder belongs to a study that differs here",
+            "the same study (its budget may change), or another --out",
+        )])
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions: what every figure of the run depends on."""
+    import psutil
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    return {
+        "autotune": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "libraries": {name: library_version(name) for name in LIBRARIES},
+    }
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """``target`` becomes a copy of ``source`` that shares its disk where the file system can."""
+    beside = target.with_name(f".{target.name}.linking")
+    for folder in (beside, target):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def link(a: str, b: str) -> None:
+        try:
+            os.link(a, b)
+        except OSError:
+            shutil.copy2(a, b)
+
+    shutil.copytree(source, beside, copy_function=link)
+    beside.rename(target)

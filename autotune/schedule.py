@@ -1,0 +1,96 @@
+"""What to try next: pure functions from the state of a study to its next work. No I/O, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search_spaces.adapter import AdapterParams
+from search_spaces.deploy import DeployParams
+from search_spaces.space import Space, Value
+
+#: Points that do well on most small fine-tuning tasks, best guess first; moved into the space before use.
+EXPERT_POINTS: tuple[dict[str, Value], ...] = (
+    {"rank": 16, "alpha": 16, "scale": 1.0, "learning_rate": 5e-4, "targets": "all-linear", "epochs": 2},
+    {"rank": 16, "alpha": 32, "scale": 2.0, "learning_rate": 2e-4, "targets": "all-linear", "epochs": 2},
+    {"rank": 8, "alpha": 16, "scale": 2.0, "learning_rate": 5e-4, "targets": "attention", "epochs": 2},
+    {"rank": 32, "alpha": 32, "scale": 1.0, "learning_rate": 1e-3, "targets": "all-linear", "epochs": 2},
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a run; None where there is none."""
+
+    adapters: int | None
+    trials: int | None
+    time_s: float | None
+
+
+@dataclass(frozen=True)
+class Spent:
+    adapters: int
+    trials: int
+    seconds: float
+
+
+def spent_up(budget: Budget, spent: Spent) -> str | None:
+    """The sentence that says which budget is used up, or None while there is some left."""
+    if budget.trials is not None and spent.trials >= budget.trials:
+        return f"the budget of {budget.trials} trials is used up"
+    if budget.time_s is not None and spent.seconds >= budget.time_s:
+        return f"the time budget of {budget.time_s:.0f} s is used up"
+    return None
+
+
+def may_train(budget: Budget, spent: Spent) -> str | None:
+    """As ``spent_up``, for starting one more adapter."""
+    if budget.adapters is not None and spent.adapters >= budget.adapters:
+        return f"the budget of {budget.adapters} adapters is used up"
+    return spent_up(budget, spent)
+
+
+def first_points(space: Space) -> list[dict[str, Value]]:
+    """The expert points inside this space, each once."""
+    points: list[dict[str, Value]] = []
+    for wanted in EXPERT_POINTS:
+        point = space.nearest_values(wanted)
+        if point not in points:
+            points.append(point)
+    return points
+
+
+def ask_seed(seed: int, number: int) -> int:
+    """The sampler's seed for one ask, so that a resumed study proposes what an unbroken one would."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
+
+
+def missing_pairs(
+    adapter: AdapterParams, points: Sequence[DeployParams], done: set[tuple[AdapterParams, DeployParams]]
+) -> list[DeployParams]:
+    """Deploy points at which this adapter still has to be scored, in the space's order."""
+    return [point for point in points if (adapter, point) not in done]
+
+
+def proposal_values(
+    by_point: Mapping[DeployParams, Mapping[str, float]], keys: Sequence[str]
+) -> list[float]:
+    """What the proposal study is told of an adapter: each key at its largest and at its smallest artifact.
+
+    Latency and size follow the deploy point whatever the adapter, so only what the adapter can change
+    is in ``keys``. The two ends keep apart an adapter that is good in itself from one that stands
+    coarse rounding.
+    """
+    by_size = sorted(by_point.values(), key=lambda values: values["size_mb"])
+    return [values[key] for key in keys for values in (by_size[-1], by_size[0])]
+
+
+def same_failure(a: tuple[str, str], b: tuple[str, str]) -> bool:
+    """Whether two (stage, reason) pairs tell of one cause: numbers and paths may differ."""
+
+    def plain(reason: str) -> str:
+        return re.sub(r"\S*/\S+|[\d.,e+-]+", "#", reason)
+
+    return a[0] == b[0] and plain(a[1]) == plain(b[1])

@@ -1,0 +1,129 @@
+"""Numbers with their intervals. No number leaves the engine without its n."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats as scipy_stats
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A value and its two-sided confidence interval; an end is None where n is too small to tell.
+
+    ``n`` counts what the value was made of: rows, requests, or 1 for a single reading.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    unit: str
+
+
+def proportion(successes: int, n: int, confidence: float = 0.95, unit: str = "") -> Measurement:
+    """``successes / n`` with the Wilson score interval (Wilson 1927, JASA 22:209).
+
+    Raises ValueError when ``n`` is not positive or ``successes`` is not within 0 … n.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is no proportion; accepted: 0 <= successes <= n, n >= 1")
+    z = float(scipy_stats.norm.ppf(0.5 + _checked(confidence) / 2))
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At 0 and n the exact ends are 0 and 1; rounding would put them a hair beyond the value.
+    low = 0.0 if successes == 0 else float(centre - half)
+    high = 1.0 if successes == n else float(centre + half)
+    return Measurement(p, low, high, n, unit)
+
+
+def percentile(samples: Sequence[float], q: float, confidence: float = 0.95, unit: str = "") -> Measurement:
+    """The ``q``-quantile (0 < q < 1; linear between order statistics) with its distribution-free interval.
+
+    The ends are order statistics: the number of samples below the true quantile is Binomial(n, q), so the
+    interval holds for any continuous distribution (David & Nagaraja 2003, Order Statistics, 7.1). An end is
+    None where even the extreme sample does not reach the confidence. Raises ValueError for no samples.
+    """
+    if not 0 < q < 1:
+        raise ValueError(f"quantile {q}; accepted: between 0 and 1")
+    ordered = np.sort(_finite(samples))
+    n = len(ordered)
+    tail = (1 - _checked(confidence)) / 2
+    ranks = np.arange(1, n + 1)
+    # X(l) lies above the quantile when fewer than l samples are below it; X(u) lies below when u or more are.
+    fits_below = ranks[scipy_stats.binom.cdf(ranks - 1, n, q) <= tail]
+    fits_above = ranks[scipy_stats.binom.sf(ranks - 1, n, q) <= tail]
+    low = float(ordered[fits_below[-1] - 1]) if len(fits_below) else None
+    high = float(ordered[fits_above[0] - 1]) if len(fits_above) else None
+    return Measurement(float(np.quantile(ordered, q)), low, high, n, unit)
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float], n: int, confidence: float = 0.95, unit: str = "", *,
+    resamples: int = RESAMPLES, seed: int = 0,
+) -> Measurement:
+    """Any statistic of ``n`` rows with its percentile bootstrap interval (Efron 1979, Ann. Stat. 7:1).
+
+    ``statistic`` takes the indices of the rows to use, [n], with repetitions. The seed is fixed: the same
+    rows give the same interval. One row, or a resample without a value, leaves both ends None. Raises
+    ValueError when there are no rows or all of them together have no value.
+    """
+    if n < 1:
+        raise ValueError("no rows to make a statistic of; accepted: at least one")
+    value = float(statistic(np.arange(n)))
+    if not np.isfinite(value):
+        raise ValueError(f"the statistic of all {n} rows is {value}; accepted: a finite number")
+    rng = np.random.default_rng(seed)
+    drawn = np.array([statistic(rng.integers(0, n, n)) for _ in range(resamples)]) if n > 1 else np.array([])
+    if not len(drawn) or not np.isfinite(drawn).all():
+        return Measurement(value, None, None, n, unit)
+    tail = (1 - _checked(confidence)) / 2
+    low, high = (float(v) for v in np.quantile(drawn, [tail, 1 - tail]))
+    # A skewed statistic can lie outside the middle of its own resamples.
+    return Measurement(value, min(low, value), max(high, value), n, unit)
+
+
+def mean(samples: Sequence[float], confidence: float = 0.95, unit: str = "") -> Measurement:
+    """The mean with its percentile bootstrap interval: timings are too skewed for Student's t."""
+    array = _finite(samples)
+    return bootstrap(lambda rows: float(array[rows].mean()), len(array), confidence, unit)
+
+
+def exact(value: float, n: int = 1, unit: str = "") -> Measurement:
+    """Something counted and not sampled, such as a file's size: the interval is the value."""
+    return Measurement(value, value, value, n, unit)
+
+
+def single(value: float, unit: str = "") -> Measurement:
+    """One reading of something that varies: a value without an interval."""
+    return Measurement(value, None, None, 1, unit)
+
+
+def summarize(
+    samples: Sequence[float], statistic: str, confidence: float = 0.95, unit: str = ""
+) -> Measurement:
+    """``mean`` or ``pNN`` (a percentile, ``p50`` being the median) of the samples."""
+    if statistic == "mean":
+        return mean(samples, confidence, unit)
+    if statistic.startswith("p") and statistic[1:].isdigit():
+        return percentile(samples, int(statistic[1:]) / 100, confidence, unit)
+    raise ValueError(f"unknown statistic {statistic!r}; accepted: mean, p01 … p99")
+
+
+def _finite(samples: Sequence[float]) -> NDArray[np.float64]:
+    array = np.asarray(samples, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"found {len(array)} samples; accepted: at least one, all finite")
+    return array
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence}; accepted: between 0 and 1")
+    return confidence

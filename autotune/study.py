@@ -1,0 +1,217 @@
+"""The loop: adapters from the proposal study, each scored at every deploy point as a visible trial."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import Trial
+
+from autotune import schedule
+from autotune.config import StudyConfig
+from autotune.constraints import total_violation
+from autotune.errors import ExportError, ProbeError, StageError, StudyError
+from autotune.ledger import Ledger
+from autotune.pipeline import stages
+from autotune.preparation import Prepared
+from autotune.proposals import Proposals, open_study
+from autotune.report.outcome import Outcome, judge
+from autotune.report.terminal import Terminal
+from autotune.run_folder import RunFolder
+from autotune.scoring import Scorer
+from autotune.stage_runner import StageRunner
+from autotune.store import Entry
+from autotune.trials import Scored, StageRecord, TrialRecord
+from search_spaces.adapter import AdapterParams
+from search_spaces.deploy import DeployParams
+
+_SAME_FAILURES_BEFORE_STOPPING = 3
+#: What an adapter can change; latency too where answers, not fixed lengths, are timed.
+_ANSWER_SOURCES = ("predictions",)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The untrained base at the highest precision, asked the same questions, and its export's agreement."""
+
+    deploy: DeployParams
+    scored: Scored
+    logits: Mapping[str, Any]
+
+
+class StudyLoop:
+    """One study in one run folder, from wherever an earlier process left it."""
+
+    def __init__(
+        self, config: StudyConfig, prepared: Prepared, run: StageRunner, scorer: Scorer, folder: RunFolder,
+        terminal: Terminal, budget: schedule.Budget, seconds_before: float,
+    ) -> None:
+        self._config, self._at, self._run, self._scorer = config, prepared, run, scorer
+        self._folder, self._terminal, self._budget = folder, terminal, budget
+        self._started = time.monotonic() - seconds_before
+        database = f"sqlite:///{folder.database}"
+        keys = [key for key, _ in config.objectives]
+        visible = open_study(database, config.file.name, [o.direction for _, o in config.objectives], keys)
+        self._ledger = Ledger(visible, prepared.points, keys, config.constraints)
+        self._adapter_keys = self._proposal_objectives()
+        directions = [config.measured()[key].direction for key in self._adapter_keys for _ in (0, 1)]
+        names = [f"{key} {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
+        study = open_study(database, f"{config.file.name}/proposals", directions, names)
+        self._proposals = Proposals(study, config.space, config.file.seed)
+        self._adapters: dict[AdapterParams, Entry] = {}
+        self._failures: list[tuple[str, str]] = []
+
+    def records(self) -> list[TrialRecord]:
+        return self._ledger.records()
+
+    def wall_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def outcome(self) -> Outcome:
+        return judge(self.records(), self._config.objectives, self._config.constraints, self._config.file.policy)
+
+    def baseline(self) -> Baseline:
+        """Measure the untrained base. Raises StudyError when its export disagrees with PyTorch."""
+        try:
+            logits = self._scorer.check_reference()
+            scored = self._scorer.score(None, self._at.reference, timed=False)
+        except ExportError as error:
+            raise StudyError(f"the base model does not survive its export: {error.reason}") from error
+        except StageError as error:
+            raise StudyError(f"the untrained base could not be measured ({error.stage}): {error.reason}") from error
+        self._scorer.forget(scored.artifact, None)
+        return Baseline(self._at.reference, scored, logits)
+
+    def search(self, on_trial: Any) -> str:
+        """Train and score until the budget or the space is used up; returns the sentence that says which.
+
+        ``on_trial()`` is called after each trial. Raises StudyError when trials keep failing alike.
+        """
+        if dead := self._ledger.close_dead():
+            self._terminal.say(f"{dead} unfinished trial{'s' * (dead > 1)} of an ended process: made again")
+        while True:
+            # Going on with an adapter that was begun is no new adapter.
+            within = schedule.spent_up if self._proposals.running() else schedule.may_train
+            stop = within(self._budget, self._spent())
+            if stop:
+                return stop
+            proposal = self._proposals.next()
+            if proposal is None:
+                return "every adapter of the space has been tried"
+            self._try(*proposal, on_trial)
+
+    def keep_front(self) -> dict[int, str]:
+        """The front's artifacts into the run folder, every other one off the disk; number → folder name."""
+        records = {r.number: r for r in self.records() if r.state == "COMPLETE"}
+        outcome = self.outcome()
+        wanted = set(outcome.front) | ({outcome.miss.trial} if outcome.miss else set())
+        kept = {}
+        for number, record in records.items():
+            name = f"trial-{number}"
+            if number in wanted:
+                self._scorer.keep(self._adapter(record.adapter), record.deploy, name)
+                kept[number] = name
+            elif record.artifact:
+                self._scorer.forget(record.artifact, name)
+        self._run.clear_merged()
+        return kept
+
+    def _try(self, proposal: Trial, params: AdapterParams, on_trial: Any) -> None:
+        done = {r.pair for r in self.records() if not r.interrupted}
+        points = schedule.missing_pairs(params, self._at.points, done)
+        self._terminal.adapter(self._proposals.count(), params)
+        try:
+            entry = self._adapter(params)
+        except StageError as error:
+            trial = self._ledger.begin(proposal, params, self._at.points[0])
+            self._proposals.fail(proposal, error.reason)
+            self._failed(trial, error, on_trial)
+            return
+        for point in points:
+            if schedule.spent_up(self._budget, self._spent()):
+                break
+            self._score(proposal, params, entry, point, on_trial)
+        self._run.clear_merged()
+        self._conclude(proposal, params)
+
+    def _score(
+        self, proposal: Trial, params: AdapterParams, entry: Entry, point: DeployParams, on_trial: Any
+    ) -> None:
+        trial = self._ledger.begin(proposal, params, point)
+        try:
+            scored = self._scorer.score(entry, point)
+            missing = [key for key in self._config.measured() if key not in scored.values]
+            if missing:
+                raise ProbeError(f"{', '.join(missing)} was not measured; no limit on it can be held")
+        except StageError as error:
+            self._failed(trial, error, on_trial)
+            return
+        self._failures.clear()
+        record = {name: asdict(stage) for name, stage in
+                  {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
+        self._ledger.complete(trial, scored, str(entry.key), record, _rungs(entry))
+        self._drop_dominated()
+        self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
+        on_trial()
+
+    def _failed(self, trial: Trial, error: StageError, on_trial: Any) -> None:
+        self._ledger.fail(trial, error.stage, error.reason)
+        self._terminal.failed(trial.number, error.stage, error.reason)
+        on_trial()
+        now = (error.stage, error.reason)
+        alike = self._failures and schedule.same_failure(self._failures[-1], now)
+        self._failures = [*self._failures, now] if alike else [now]
+        if len(self._failures) >= _SAME_FAILURES_BEFORE_STOPPING:
+            raise StudyError(f"{len(self._failures)} trials in a row failed at stage {error.stage}: {error.reason}")
+
+    def _conclude(self, proposal: Trial, params: AdapterParams) -> None:
+        """Tell the proposal study, unless the budget ended in the middle of the adapter."""
+        mine = [r for r in self.records() if r.adapter == params and not r.interrupted]
+        complete = {r.deploy: {k: m.value for k, m in r.values.items()} for r in mine if r.state == "COMPLETE"}
+        if {r.deploy for r in mine} < set(self._at.points):
+            return
+        if not complete:
+            self._proposals.fail(proposal, "no deploy point could be measured")
+            return
+        best = min(complete.values(), key=lambda v: total_violation(self._config.constraints, v))
+        violations = {c.expr: c.violation(best[c.objective]) for c in self._config.constraints}
+        self._proposals.tell(proposal, schedule.proposal_values(complete, self._adapter_keys), violations)
+
+    def _adapter(self, params: AdapterParams) -> Entry:
+        if params not in self._adapters:
+            training = self._config.file.training
+            self._adapters[params] = self._run.adapter(
+                self._at.base, self._at.data_entry, params, training.seed, training.threads)
+        return self._adapters[params]
+
+    def _drop_dominated(self) -> None:
+        """Only artifacts that may still be chosen keep their disk."""
+        outcome = self.outcome()
+        wanted = set(outcome.front) | ({outcome.miss.trial} if outcome.miss else set())
+        for record in self.records():
+            if record.state == "COMPLETE" and record.artifact and record.number not in wanted:
+                self._scorer.forget(record.artifact, f"trial-{record.number}")
+
+    def _spent(self) -> schedule.Spent:
+        counted = sum(not r.interrupted for r in self.records())
+        return schedule.Spent(self._proposals.count(), counted, self.wall_s())
+
+    def _record(self, number: int) -> TrialRecord:
+        return next(r for r in self.records() if r.number == number)
+
+    def _proposal_objectives(self) -> list[str]:
+        """The objectives that depend on the adapter; accuracy or its like where none was asked for."""
+        sources = (*_ANSWER_SOURCES, "latency") if self._at.workload.from_rows else _ANSWER_SOURCES
+        asked = [key for key, o in self._config.objectives if o.source in sources]
+        limited = [key for key, o in self._config.measured().items() if o.source in sources]
+        return asked or limited[:1] or ["accuracy" if self._at.data.task == "choice" else "exact_match"]
+
+
+def _rungs(entry: Entry) -> list[dict[str, Any]]:
+    """The learning curve as results.json holds it; accuracy is judged on artifacts alone here."""
+    record = json.loads((entry.path / stages.TRAINING_FILE).read_text(encoding="utf-8"))
+    return [{"step": step, "valid_loss": loss, "accuracy": None} for step, loss in record["curve"]]
+

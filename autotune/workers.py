@@ -1,0 +1,139 @@
+"""Runs a stage in a process of its own: a crash there, or noise from a library, is not ours.
+
+The worker lives on between stages, so that imports are paid once. It dies with its parent, even when
+that is killed outright.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+from autotune.errors import AutotuneError, StageError
+from autotune.pipeline.progress import Report, silent
+
+T = TypeVar("T")
+_POLL_S = 0.2
+
+
+class Worker:
+    """One process that runs stages one after the other.
+
+    ``log`` receives everything that stages and their libraries print.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log.resolve()
+        self._progress = self._log.with_name(f".progress-{os.getpid()}")
+        self._executor: ProcessPoolExecutor | None = None
+
+    def run(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        error: type[StageError] = StageError,
+        on_progress: Report = silent,
+        **kwargs: Any,
+    ) -> T:
+        """``function(*args, **kwargs)`` over there; its ``report`` argument arrives at ``on_progress``.
+
+        Raises:
+            AutotuneError: as the stage raised it.
+            StageError: of type ``error`` for anything else: an unforeseen exception, a dead process.
+        """
+        self._progress.unlink(missing_ok=True)
+        future = self._started().submit(_call, str(self._progress), function, args, kwargs)
+        last = ""
+        try:
+            while True:
+                try:
+                    return future.result(timeout=_POLL_S)  # type: ignore[no-any-return]
+                except FutureTimeout:
+                    last = self._forward(on_progress, last)
+        except AutotuneError:
+            raise
+        except TerminatedWorkerError as gone:
+            self.close()
+            named = re.search(r"SIG[A-Z]+", str(gone))
+            cause = f"killed by {named[0]}" if named else "died"
+            hint = " (out of memory?)" if named and named[0] == "SIGKILL" else ""
+            raise error(f"the worker process was {cause}{hint}; its log is {self._log}") from None
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        except Exception as unforeseen:
+            text = " ".join(str(unforeseen).split())[:300]
+            raise error(f"{type(unforeseen).__name__}: {text} (log: {self._log})") from unforeseen
+        finally:
+            self._progress.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End the process at once; the next ``run`` starts another."""
+        if self._executor:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            self._executor = ProcessPoolExecutor(
+                max_workers=1, timeout=None, initializer=_begin, initargs=(str(self._log), os.getpid())
+            )
+        return self._executor
+
+    def _forward(self, on_progress: Report, last: str) -> str:
+        try:
+            line = self._progress.read_text(encoding="utf-8")
+            if line != last:
+                done, total, note = line.split("\t", 2)
+                on_progress(float(done), float(total), note)
+            return line
+        except (OSError, ValueError):
+            return last  # not there yet, or half written: the next poll has it
+
+
+def _begin(log: str, parent: int) -> None:
+    """In the worker: keep its noise, leave Ctrl-C to the parent, follow the parent into death."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    logging.basicConfig(level=logging.WARNING)
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _call(progress: str, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    if kwargs.pop("reporting", False):
+        kwargs["report"] = _FileReport(progress)
+    return function(*args, **kwargs)
+
+
+class _FileReport:
+    """Leaves the latest progress in a file, at most ten times a second."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._last = Path(path), 0.0
+
+    def __call__(self, done: float, total: float, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._last >= 0.1 or done >= total:
+            self._last = now
+            self._path.write_text(f"{done}\t{total}\t{note}", encoding="utf-8")

@@ -1,0 +1,170 @@
+"""The program that measures one artifact, in a process of its own, here or on a device.
+
+``python -m objectives.probe REQUEST.json [--parent-pipe]`` prints JSON lines to stdout and nothing else.
+With ``--parent-pipe`` it ends as soon as its stdin is closed, and so with the process at the other end.
+
+Request (protocol 1; tasks run in their order, one prompt at a time)::
+
+    {"protocol": 1, "artifact": FOLDER, "provider": "cpu", "provider_options": {}, "threads": 2,
+     "min_generator_length": 0,      # some models need a generator of at least this many tokens
+     "tasks": [
+       {"kind": "choice", "prompts": [[ids]], "labels": [[ids]], "eos_id": 1},
+       {"kind": "generate", "prompts": [[ids]], "max_new_tokens": n, "stop_ids": [], "stop_strings": []},
+       {"kind": "latency", "prompts": [[ids]], "new_tokens": n, "ignore_eos": true, "stop_ids": [],
+        "warmup": w, "samples": s, "min_seconds": 0}]}
+
+Events, one a line; ``task`` is the index into ``tasks``, ``row`` the index into its prompts::
+
+    {"event": "start", "protocol": 1, "pid", "versions": {...}, "machine": {...}}
+    {"event": "loaded", "load_ms", "device"}             # reading the artifact; imports are not in it
+    {"event": "prediction", "task", "row", "label"}      # index into labels
+    {"event": "generation", "task", "row", "ids", "text"}
+    {"event": "sample", "task", "warmup", "prompt_tokens", "new_tokens", "ttft_ms", "token_ms", "latency_ms"}
+    {"event": "progress", "task", "done", "total"}       # at most every half second
+    {"event": "memory", "task", "peak_rss_mb"}           # after each task: the process's peak so far
+    {"event": "end", "ok": true}                         # without it the measurement is not whole
+    {"event": "error", "stage": "request|load|task N", "reason"}    # then exit code 1
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from objectives import session
+from objectives.accuracy import build_trie, choose, generate
+from objectives.latency import LatencySample, time_request, time_requests
+from objectives.machine import machine, versions
+from objectives.memory import peak_rss_mb
+from objectives.request import PROTOCOL, ChoiceTask, GenerateTask, LatencyTask, Request, Task, read_request
+
+Emit = Callable[..., None]
+
+
+def main(argv: list[str]) -> int:
+    arguments = [a for a in argv if a != "--parent-pipe"]
+    if len(arguments) != 1:
+        print("usage: python -m objectives.probe REQUEST.json [--parent-pipe]", file=sys.stderr)
+        return 2
+    emit = _take_stdout()
+    if "--parent-pipe" in argv:
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+    stage = "request"
+    try:
+        request = read_request(Path(arguments[0]))
+        stage = "load"
+        model = _load(request, emit)
+        for i, task in enumerate(request.tasks):
+            stage = f"task {i}"
+            _run_task(i, task, model, request.min_generator_length, emit)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the reader must learn the stage and the reason
+        emit("error", stage=stage, reason=_one_sentence(error))
+        return 1
+    emit("end", ok=True)
+    return 0
+
+
+def _take_stdout() -> Emit:
+    """Keep the real stdout for the events and point file descriptor 1, which the native libraries write
+    to as well, at stderr."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    os.dup2(2, 1)
+
+    def emit(event: str, **fields: Any) -> None:
+        stream.write(json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False) + "\n")
+        stream.flush()
+
+    return emit
+
+
+def _die_with_parent() -> None:
+    # os.read and not sys.stdin: a thread inside a buffered read is a fatal error at interpreter exit.
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def _load(request: Request, emit: Emit) -> Any:
+    emit(
+        "start", protocol=PROTOCOL, pid=os.getpid(),
+        versions=versions(session.genai_version()), machine=machine(),
+    )
+    start = time.perf_counter_ns()
+    model = session.open_model(request.artifact, request.provider, request.provider_options, request.threads)
+    emit("loaded", load_ms=(time.perf_counter_ns() - start) / 1e6, device=str(model.device_type))
+    return model
+
+
+def _run_task(index: int, task: Task, model: Any, min_length: int, emit: Emit) -> None:
+    say = partial(emit, task=index)
+    progress = _Progress(say)
+    if isinstance(task, ChoiceTask):
+        _choice(task, model, min_length, say, progress)
+    elif isinstance(task, GenerateTask):
+        _generate(task, model, min_length, say, progress)
+    else:
+        _latency(task, model, min_length, say, progress)
+    say("memory", peak_rss_mb=peak_rss_mb())
+
+
+class _Progress:
+    def __init__(self, say: Emit) -> None:
+        self._say, self._last = say, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= 0.5:
+            self._last = now
+            self._say("progress", done=done, total=total)
+
+
+def _choice(task: ChoiceTask, model: Any, min_length: int, say: Emit, progress: _Progress) -> None:
+    trie = build_trie(task.labels, task.eos_id)
+    for row, prompt in enumerate(task.prompts):
+        say("prediction", row=row, label=choose(model, prompt, trie, min_length))
+        progress(row + 1, len(task.prompts))
+
+
+def _generate(task: GenerateTask, model: Any, min_length: int, say: Emit, progress: _Progress) -> None:
+    tokenizer = session.tokenizer(model)
+    for row, prompt in enumerate(task.prompts):
+        answer = generate(
+            model, tokenizer, prompt, task.max_new_tokens,
+            stop_ids=task.stop_ids, stop_strings=task.stop_strings, min_generator_length=min_length,
+        )
+        say("generation", row=row, ids=answer.ids, text=answer.text)
+        progress(row + 1, len(task.prompts))
+
+
+def _latency(task: LatencyTask, model: Any, min_length: int, say: Emit, progress: _Progress) -> None:
+    def run(i: int) -> LatencySample:
+        return time_request(
+            model, task.prompts[i % len(task.prompts)], task.new_tokens,
+            ignore_eos=task.ignore_eos, stop_ids=task.stop_ids, min_generator_length=min_length,
+        )
+
+    timed = time_requests(run, warmup=task.warmup, samples=task.samples, min_seconds=task.min_seconds)
+    for done, (warmup, sample) in enumerate(timed, start=1):
+        say("sample", warmup=warmup, **asdict(sample))
+        progress(done, max(done, task.warmup + task.samples))
+
+
+def _one_sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {text}"
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stderr.flush()
+    # Everything is flushed: leave without tearing down the native library, which some of its providers do
+    # not survive.
+    os._exit(code)

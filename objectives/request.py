@@ -1,0 +1,192 @@
+"""The probe's request, checked by hand: on the device there is no library to do it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROTOCOL = 1
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ChoiceTask:
+    prompts: tuple[Ids, ...]
+    labels: tuple[Ids, ...]
+    eos_id: int
+
+
+@dataclass(frozen=True)
+class GenerateTask:
+    prompts: tuple[Ids, ...]
+    max_new_tokens: int
+    stop_ids: frozenset[int]
+    stop_strings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LatencyTask:
+    prompts: tuple[Ids, ...]
+    new_tokens: int
+    ignore_eos: bool
+    stop_ids: frozenset[int]
+    warmup: int
+    samples: int
+    min_seconds: float
+
+
+Task = ChoiceTask | GenerateTask | LatencyTask
+
+
+@dataclass(frozen=True)
+class Request:
+    artifact: Path
+    provider: str
+    provider_options: dict[str, str]
+    threads: int
+    min_generator_length: int
+    tasks: tuple[Task, ...]
+
+
+class RequestError(ValueError):
+    """The request cannot be run; the message names the field, what was found and what is accepted."""
+
+
+#: key → whether it must be there.
+_REQUEST_KEYS = {
+    "protocol": True, "artifact": True, "provider": True, "provider_options": False,
+    "threads": True, "min_generator_length": False, "tasks": True,
+}
+_TASK_KEYS: dict[str, dict[str, bool]] = {
+    "choice": {"kind": True, "prompts": True, "labels": True, "eos_id": True},
+    "generate": {
+        "kind": True, "prompts": True, "max_new_tokens": True, "stop_ids": False, "stop_strings": False,
+    },
+    "latency": {
+        "kind": True, "prompts": True, "new_tokens": True, "ignore_eos": True, "stop_ids": False,
+        "warmup": True, "samples": True, "min_seconds": False,
+    },
+}
+
+
+def read_request(path: Path) -> Request:
+    """Read and check a request file; raises RequestError."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot read the request {path.name}: {error}") from error
+    return parse_request(raw)
+
+
+def parse_request(raw: Any) -> Request:
+    if not isinstance(raw, dict):
+        raise RequestError(f"the request is a {type(raw).__name__}; accepted: an object")
+    if raw.get("protocol") != PROTOCOL:
+        raise RequestError(f"protocol: found {raw.get('protocol')!r}; accepted: {PROTOCOL}")
+    _check_keys(raw, _REQUEST_KEYS, "request")
+    options = raw.get("provider_options", {})
+    if not isinstance(options, dict):
+        raise RequestError(f"provider_options: found {options!r}; accepted: an object, name to value")
+    tasks = raw["tasks"]
+    if not isinstance(tasks, list) or not tasks:
+        raise RequestError(f"tasks: found {tasks!r}; accepted: a list of at least one task")
+    return Request(
+        artifact=Path(_text(raw, "artifact", "request")),
+        provider=_text(raw, "provider", "request"),
+        provider_options={str(k): str(v) for k, v in options.items()},
+        threads=_count(raw, "threads", "request", at_least=1),
+        min_generator_length=_count(raw, "min_generator_length", "request", default=0),
+        tasks=tuple(_task(task, f"task {i}") for i, task in enumerate(tasks)),
+    )
+
+
+def _task(raw: Any, where: str) -> Task:
+    kind = raw.get("kind") if isinstance(raw, dict) else None
+    if kind not in _TASK_KEYS:
+        raise RequestError(f"{where}: kind: found {kind!r}; accepted: {', '.join(_TASK_KEYS)}")
+    _check_keys(raw, _TASK_KEYS[kind], where)
+    prompts = _ids_lists(raw, "prompts", where)
+    if kind == "choice":
+        return ChoiceTask(prompts, _ids_lists(raw, "labels", where), _count(raw, "eos_id", where))
+    if kind == "generate":
+        return GenerateTask(
+            prompts, _count(raw, "max_new_tokens", where, at_least=1),
+            _id_set(raw, where), _stop_strings(raw, where),
+        )
+    if not isinstance(raw["ignore_eos"], bool):
+        raise RequestError(f"{where}: ignore_eos: found {raw['ignore_eos']!r}; accepted: true, false")
+    return LatencyTask(
+        prompts, _count(raw, "new_tokens", where, at_least=1), raw["ignore_eos"], _id_set(raw, where),
+        _count(raw, "warmup", where), _count(raw, "samples", where, at_least=1), _seconds(raw, where),
+    )
+
+
+def _check_keys(raw: Mapping[str, Any], keys: Mapping[str, bool], where: str) -> None:
+    missing = [key for key, required in keys.items() if required and key not in raw]
+    if missing:
+        raise RequestError(f"{where}: missing {', '.join(missing)}")
+    for key in raw:
+        if key not in keys:
+            close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise RequestError(f"{where}: unknown key {key!r}{hint}; accepted: {', '.join(keys)}")
+
+
+def _text(raw: Mapping[str, Any], key: str, where: str) -> str:
+    if not isinstance(raw[key], str) or not raw[key]:
+        raise RequestError(f"{where}: {key}: found {raw[key]!r}; accepted: text")
+    return str(raw[key])
+
+
+def _count(
+    raw: Mapping[str, Any], key: str, where: str, at_least: int = 0, default: int | None = None
+) -> int:
+    value = raw.get(key, default)
+    if not _is_int(value) or value < at_least:
+        raise RequestError(f"{where}: {key}: found {value!r}; accepted: an integer >= {at_least}")
+    return int(value)
+
+
+def _seconds(raw: Mapping[str, Any], where: str) -> float:
+    value = raw.get("min_seconds", 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise RequestError(f"{where}: min_seconds: found {value!r}; accepted: a number >= 0")
+    return float(value)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _ids_lists(raw: Mapping[str, Any], key: str, where: str) -> tuple[Ids, ...]:
+    rows = raw[key]
+    if not isinstance(rows, list) or not rows:
+        raise RequestError(f"{where}: {key}: found {_short(rows)}; accepted: lists of token ids")
+    for i, ids in enumerate(rows):
+        if not isinstance(ids, list) or not ids or not all(_is_int(t) and t >= 0 for t in ids):
+            raise RequestError(f"{where}: {key}[{i}]: found {_short(ids)}; accepted: token ids, at least one")
+    return tuple(tuple(ids) for ids in rows)
+
+
+def _id_set(raw: Mapping[str, Any], where: str) -> frozenset[int]:
+    ids = raw.get("stop_ids", [])
+    if not isinstance(ids, list) or not all(_is_int(t) for t in ids):
+        raise RequestError(f"{where}: stop_ids: found {_short(ids)}; accepted: a list of token ids")
+    return frozenset(ids)
+
+
+def _stop_strings(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    strings: Sequence[Any] = raw.get("stop_strings", [])
+    if not isinstance(strings, list) or not all(isinstance(s, str) and s for s in strings):
+        raise RequestError(f"{where}: stop_strings: found {_short(strings)}; accepted: texts, none empty")
+    return tuple(strings)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

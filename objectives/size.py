@@ -1,0 +1,17 @@
+"""``size_mb``: what the artifact takes on the device's disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from objectives.base import MB
+
+
+def size_mb(artifact: Path) -> float:
+    """Bytes of every file under the artifact's folder, in MB of 10^6 bytes; links count as what they name.
+
+    Raises FileNotFoundError when there is no such folder.
+    """
+    if not artifact.is_dir():
+        raise FileNotFoundError(f"no artifact folder at {artifact}")
+    return sum(f.stat().st_size for f in artifact.rglob("*") if f.is_file()) / MB
