@@ -17,7 +17,8 @@ from objectives.base import MB, OBJECTIVES
 from objectives.latency import VALUES, LatencySample
 
 #: Every run measures these, asked for or not.
-_STANDING = tuple(f"{name}.{q}" for name in ("ttft_ms", "tpot_ms", "latency_ms", "tokens_per_s") for q in ("p50", "p95"))
+_TIMED = ("ttft_ms", "tpot_ms", "latency_ms", "tokens_per_s")
+_STANDING = tuple(f"{name}.{statistic}" for name in _TIMED for statistic in ("p50", "p95"))
 _FILE = "measurement.json"
 
 

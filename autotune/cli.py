@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -104,6 +105,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    warnings.simplefilter("ignore")  # libraries' warnings are for us, not for who runs a study
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -116,7 +116,7 @@ class StudyConfig:
 
     def measured(self) -> dict[str, Objective]:
         """Every objective that is asked for or constrained, by key."""
-        known = {key: objective for key, objective in self.objectives}
+        known = dict(self.objectives)
         for constraint in self.constraints:
             if constraint.objective not in known:
                 known[constraint.objective] = _resolve(constraint.objective, "maximize")
@@ -136,7 +136,7 @@ def load_config(path: Path) -> StudyConfig:
     """
     name = str(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except OSError as error:
         raise ConfigError([Problem(name, "", error.strerror or str(error), "a readable study.yaml")]) from None
     except UnicodeDecodeError as error:
@@ -184,14 +184,15 @@ def parse_duration(text: str) -> float:
         ValueError: of another form, or zero.
     """
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
-    seconds = sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    parts = match.groups() if match else ()
+    seconds = sum(int(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=bool(parts)))
     if not seconds:
         raise ValueError(repr(text))
     return float(seconds)
 
 
 def _resolve(key: str, direction: Literal["maximize", "minimize"]) -> Objective:
-    if key.startswith("evaluate:") or ":" in key:
+    if ":" in key:  # evaluate:NAME, or a user's module:function
         return Objective(key, "", direction, "predictions", ())
     return parse_key(key)[0]
 
@@ -202,9 +203,10 @@ def _objectives(
     found: list[tuple[str, Objective]] = []
     for index, entry in enumerate(raw if isinstance(raw, Sequence) and not isinstance(raw, str) else ()):
         key = entry.get("metric") if isinstance(entry, Mapping) else entry
-        direction = entry.get("direction", "maximize") if isinstance(entry, Mapping) else "maximize"
-        if not isinstance(key, str) or direction not in ("maximize", "minimize"):
+        wanted = entry.get("direction", "maximize") if isinstance(entry, Mapping) else "maximize"
+        if not isinstance(key, str) or wanted not in ("maximize", "minimize"):
             continue  # pydantic has named it
+        direction: Literal["maximize", "minimize"] = "minimize" if wanted == "minimize" else "maximize"
         where = f"objectives[{index}]"
         try:
             objective = _resolve(key, direction)

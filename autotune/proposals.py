@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from autotune.pareto import Direction
 from autotune.schedule import ask_seed, first_points
 from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space
@@ -45,10 +46,10 @@ class Proposals:
 
     def next(self) -> tuple[Trial, AdapterParams] | None:
         """The next adapter to train, or None when the space holds no further one."""
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if ADAPTER in trial.user_attrs:
-                return Trial(self._study, trial._trial_id), _adapter(trial)
-            self._study.tell(trial.number, state=TrialState.FAIL)  # died before it had its parameters
+        for left in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if ADAPTER in left.user_attrs:
+                return Trial(self._study, left._trial_id), _adapter(left)
+            self._study.tell(left.number, state=TrialState.FAIL)  # died before it had its parameters
         for _ in range(_DUPLICATES_BEFORE_GIVING_UP):
             known = {_adapter(t): t.number for t in self._proposed()}
             if len(known) >= self._space.adapter_count():
@@ -91,7 +92,7 @@ def _adapter(trial: FrozenTrial) -> AdapterParams:
 
 
 def open_study(
-    database: str, name: str, directions: Sequence[str], metric_names: Sequence[str]
+    database: str, name: str, directions: Sequence[Direction], metric_names: Sequence[str]
 ) -> optuna.Study:
     """The study of that name in the database, made if it is not there."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -37,12 +37,12 @@ class RunFolder:
         self._sha = config_sha256
         self._resolved = resolved
         self._lock = FileLock(self.root / ".lock")
+        self.database = self.root / "study.db"
+        self.log = self.root / "worker.log"
+        self.results = self.root / "results.json"
+        self.scratch = self.root / ".scratch"
+        self.artifacts = self.root / "artifacts"
 
-    database = property(lambda self: self.root / "study.db")
-    log = property(lambda self: self.root / "worker.log")
-    results = property(lambda self: self.root / "results.json")
-    scratch = property(lambda self: self.root / ".scratch")
-    artifacts = property(lambda self: self.root / "artifacts")
 
     def __enter__(self) -> RunFolder:
         self.root.mkdir(parents=True, exist_ok=True)

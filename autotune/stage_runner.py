@@ -35,11 +35,14 @@ class Cost:
     made: dict[str, int] = field(default_factory=dict)
     reused: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    _seen: set[Key] = field(default_factory=set)
 
-    def add(self, stage: str, seconds: float, cached: bool) -> None:
+    def add(self, stage: str, key: Key, seconds: float, cached: bool) -> None:
         if cached:
-            self.reused += 1
+            self.reused += key not in self._seen  # what this run made itself is not found again
+            self._seen.add(key)
             return
+        self._seen.add(key)
         self.made[stage] = self.made.get(stage, 0) + 1
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
@@ -160,7 +163,7 @@ class StageRunner:
             self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)
             raise
         seconds = time.perf_counter() - start
-        self.cost.add(stage, seconds, entry.cached)
+        self.cost.add(stage, key, seconds, entry.cached)
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
                            cached=entry.cached)
         return entry

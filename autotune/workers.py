@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, TypeVar
 
+from loky import process_executor
 from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from autotune.errors import AutotuneError, StageError
@@ -118,6 +120,8 @@ def _begin(log: str, parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+    # loky takes a worker that grew by 300 MB for a leaking one and starts it anew; ours holds a model.
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
 
 
 def _call(progress: str, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol
 
 import yaml
 
@@ -315,5 +315,3 @@ def _hint(name: str, accepted: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
 
-
-assert set(_DEPLOY_ACCEPTED) == {f.name for f in fields(DeployParams)} and get_args(Dimension)

@@ -70,7 +70,7 @@ def test_multimodal_gemma_points_to_the_text_checkpoint(tmp_path: Path) -> None:
 def test_without_a_class_name_the_model_type_decides(tmp_path: Path) -> None:
     folder = _write_config(tmp_path, model_type="qwen3")
     assert require_supported(folder).name == "Qwen3ForCausalLM"
-    with pytest.raises(BaseModelError, match="model_type.*'gpt2'"):
+    with pytest.raises(BaseModelError, match=r"model_type.*'gpt2'"):
         require_supported(_write_config(tmp_path, model_type="gpt2"))
 
 

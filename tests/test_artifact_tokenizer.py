@@ -17,7 +17,7 @@ from autotune.pipeline.tokens import Example
 from search_spaces.deploy import DeployParams
 from tests import tiny
 
-TEXTS = ["### Text: what a lovely morning!\n### The tone is:\n", "Is somebody there?", "42 potatoes, naïve 🥔"]
+TEXTS = ["### Text: a lovely morning!\n### The tone is:\n", "Is somebody there?", "42 potatoes, naïve 🥔"]
 CHAT = "{% for m in messages %}<bos>{{ m['role'] }}: {{ m['content'] }}<eos>{% endfor %}" \
        "{% if add_generation_prompt %}assistant:{% endif %}"
 

@@ -152,7 +152,8 @@ def _stays_near(source: Path, tmp_path: Path, params: DeployParams) -> None:
 def test_quantized_matrices_are_the_builders_own(architecture, params, model_of, tmp_path):
     source = model_of(architecture)
     builder.build(source, tmp_path / "builder", params, "cpu")
-    ours = assemble(source, tmp_path / "ours", dataclasses.replace(params, share_embedding=False), "cpu", None)
+    apart = dataclasses.replace(params, share_embedding=False)
+    ours = assemble(source, tmp_path / "ours", apart, "cpu", None)
     expected, found = data_of(tmp_path / "builder"), data_of(ours.path)
     names = {_plain(name): name for name in expected if ".MatMul." in name}
     matrices = [name for name in found if ".MatMul." in name]

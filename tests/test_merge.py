@@ -11,6 +11,7 @@ import transformers
 from autotune.errors import AssemblyError
 from autotune.pipeline.assemble import assemble
 from autotune.pipeline.merge import merge_adapter
+from autotune.pipeline.verify import verify_logits
 from search_spaces.deploy import DeployParams
 from tests import tiny
 from tests.test_assemble import PROMPT, logits
@@ -73,6 +74,16 @@ def test_a_bf16_base_is_merged_in_fp32(tmp_path):
     again = transformers.AutoModelForCausalLM.from_pretrained(merged).eval()
     assert again.dtype == torch.float32
     np.testing.assert_allclose(next_logits(again), expected, atol=1e-5)
+
+
+def test_merging_and_checking_are_silent(tmp_path, capfd):
+    base = tiny.make_model(tmp_path / "base", "llama")
+    train_adapter(base, tmp_path / "adapter")
+    capfd.readouterr()
+    merged = merge_adapter(base, tmp_path / "adapter", tmp_path / "merged")
+    info = assemble(merged, tmp_path / "artifact", DeployParams("fp32"), "cpu", 128)
+    assert verify_logits(merged, info.path, [PROMPT], "cpu", 1, 1).ok
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_an_adapter_the_base_is_used_as_it_is(tmp_path):

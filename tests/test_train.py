@@ -54,11 +54,6 @@ EXAMPLES = _examples()
 DATA = TokenizedData("choice", False, EOS, EXAMPLES, EXAMPLES, ())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
@@ -102,32 +97,34 @@ def test_loss_and_gradients_equal_those_of_full_logits(
 ) -> None:
     monkeypatch.setattr(batching, "_MAX_LOGITS", max_logits)  # the small one: in chunks of 3 positions
     model, _ = _adapted(models[name])
-    expected = _naive_loss(model, EXAMPLES)
-    expected.backward()
+    naive = _naive_loss(model, EXAMPLES)
+    naive.backward()
+    expected = naive.item()
     wanted = _gradients(model)
     model.zero_grad()
     loss = batching.backward_answer_loss(model, batching.make_batch(EXAMPLES))
     found = _gradients(model)
-    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert loss == pytest.approx(expected, rel=1e-5)
     assert found.keys() == wanted.keys()
     assert len(found) == 2 * 2 * len(target_modules(models[name], "all-linear"))
     for key, gradient in wanted.items():
-        assert torch.allclose(found[key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1)), key
-    assert evaluate_loss(model, EXAMPLES, batch_size=4) == pytest.approx(float(expected), rel=1e-5)
+        close = 1e-5 * float(gradient.abs().max() + 1)
+        assert torch.allclose(found[key], gradient, rtol=1e-3, atol=close), key
+    assert evaluate_loss(model, EXAMPLES, batch_size=4) == pytest.approx(expected, rel=1e-5)
 
 
 def test_final_softcapping_is_part_of_the_loss(tmp_path: Path) -> None:
     base = tiny.make_model(tmp_path / "base", "gemma3", final_logit_softcapping=2.0)
     model, _ = _adapted(base)
     loss = batching.backward_answer_loss(model, batching.make_batch(EXAMPLES))
-    assert loss == pytest.approx(float(_naive_loss(model, EXAMPLES)), rel=1e-5)
+    assert loss == pytest.approx(_naive_loss(model, EXAMPLES).item(), rel=1e-5)
 
 
 def test_texts_longer_than_the_sliding_window_give_the_same_loss(tmp_path: Path) -> None:
     base = tiny.make_model(tmp_path / "base", "gemma3", sliding_window=8)
     model, _ = _adapted(base)
     loss = batching.backward_answer_loss(model, batching.make_batch(EXAMPLES))
-    assert loss == pytest.approx(float(_naive_loss(model, EXAMPLES)), rel=1e-5)
+    assert loss == pytest.approx(_naive_loss(model, EXAMPLES).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
@@ -144,10 +141,10 @@ def test_every_architecture_learns_and_loads_in_stock_peft(
 
 def test_the_saved_adapter_gives_the_logits_it_had(models: dict[str, Path], tmp_path: Path) -> None:
     ids = torch.tensor([EXAMPLES[0].prompt])
+    train_adapter(models["llama"], DATA, PARAMS, tmp_path / "a", seed=0, device="cpu")
     stock = AutoModelForCausalLM.from_pretrained(models["llama"])
     with torch.no_grad():
         before = stock(ids).logits
-        train_adapter(models["llama"], DATA, PARAMS, tmp_path / "a", seed=0, device="cpu")
         loaded = peft.PeftModel.from_pretrained(stock, tmp_path / "a")
         unmerged = loaded(ids).logits
         merged = loaded.merge_and_unload()(ids).logits
@@ -255,8 +252,8 @@ def test_bf16_is_refused_where_it_is_slow(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autotune.pipeline.frozen_base._cpu_features", lambda: {"avx2"})
+    params = replace(PARAMS, base_precision="bf16")
     with pytest.raises(TrainingError, match="base_precision bf16: this CPU has no fast bf16"):
-        params = replace(PARAMS, base_precision="bf16")
         train_adapter(models["llama"], DATA, params, tmp_path / "a", seed=0, device="cpu")
     assert not (tmp_path / "a").exists()
 
@@ -274,28 +271,23 @@ def test_the_end_of_sequence_is_learnt(models: dict[str, Path], tmp_path: Path) 
             assert int(model(ids).logits[0, -1].argmax()) == EOS
 
 
-@pytest.mark.parametrize(("rate", "words"), [(1e30, "became nan|became inf"), (30.0, "diverged")])
+@pytest.mark.parametrize(("rate", "words"), [(1e30, r"became (nan|inf)"), (1.0, "diverged")])
 def test_a_blow_up_ends_in_a_training_error(
-    tmp_path: Path, rate: float, words: str
+    models: dict[str, Path], tmp_path: Path, rate: float, words: str
 ) -> None:
-    base = tiny.make_model(tmp_path / "base", "llama_untied")
-    if rate < 1e30:
-        # A head that punishes wrong answers hard, so that a wild adapter costs more than a guess would.
-        _scale_head(base, 30.0)
+    # A base that knows the answers, as only such a one has much to lose.
+    train_adapter(models["llama"], DATA, replace(PARAMS, steps=80), tmp_path / "a", seed=0, device="cpu")
+    taught = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(models["llama"]), tmp_path / "a"
+    )
+    taught.merge_and_unload().save_pretrained(tmp_path / "base")
     params = replace(PARAMS, learning_rate=rate, steps=40)
     with pytest.raises(TrainingError, match=words) as caught:
-        train_adapter(base, DATA, params, tmp_path / "a", seed=0, device="cpu")
-    assert f"learning rate {rate:g}" in caught.value.reason
-    assert "of 40" in caught.value.reason
+        train_adapter(tmp_path / "base", DATA, params, tmp_path / "b", seed=0, device="cpu")
+    for part in (f"learning rate {rate:g}", "of 40", "at the first step"):
+        assert part in caught.value.reason
     assert "\n" not in caught.value.reason
-    assert not (tmp_path / "a").exists()
-
-
-def _scale_head(base: Path, factor: float) -> None:
-    model = AutoModelForCausalLM.from_pretrained(base)
-    with torch.no_grad():
-        model.lm_head.weight.mul_(factor)
-    model.save_pretrained(base)
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_infinite_gradient_is_never_saved(
@@ -310,7 +302,7 @@ def test_an_infinite_gradient_is_never_saved(
 def test_out_of_memory_is_a_training_error(models: dict[str, Path], tmp_path: Path) -> None:
     # 64-wide LoRA matrices of this rank need some 10^14 bytes.
     params = replace(PARAMS, rank=10**12)
-    with pytest.raises(TrainingError, match="out of memory.*batch size 4, rank 1000000000000"):
+    with pytest.raises(TrainingError, match=r"out of memory.*batch size 4, rank 1000000000000"):
         train_adapter(models["llama"], DATA, params, tmp_path / "a", seed=0, device="cpu")
 
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import re
 import shutil
 import tempfile
@@ -35,6 +36,8 @@ _REVISION = re.compile(r"[\w][\w./-]*")
 TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja",
 )  # fmt: skip
+#: classes that transformers has for every architecture it knows
+_OWN_CLASSES = ("Config", "Model", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
 CONFIG_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
 
 
@@ -220,9 +223,9 @@ def require_usable(folder: Path) -> None:
     Raises:
         BaseModelError: with every reason at once where they do not hide one another.
     """
-    from autotune.pipeline.architectures import read_config, require_supported
+    from autotune.pipeline.architectures import require_supported
 
-    require_no_code(folder, read_config(folder))
+    require_no_code(folder)
     require_supported(folder)
     problems = []
     if not any(folder.glob("model*.safetensors")):
@@ -236,8 +239,36 @@ def require_usable(folder: Path) -> None:
         raise BaseModelError(problems)
 
 
-def require_no_code(folder: Path, config: dict[str, object]) -> None:
-    """Refuse a model that needs Python code of its own repository (``auto_map``)."""
-    if config.get("auto_map"):
-        accepted = "a model that transformers knows by itself; code from model repositories is never run"
-        raise problem(folder / "config.json", "auto_map", "the model brings its own code", accepted)
+def require_no_code(folder: Path) -> None:
+    """Refuse a model that needs Python code of its own repository (``auto_map``).
+
+    A configuration that merely still names files for classes that transformers has long had (as Phi-3's
+    does) passes: those files are not fetched and not run.
+    """
+    from autotune.pipeline.architectures import ARCHITECTURES, read_config
+
+    accepted = "a model that transformers knows by itself; code from model repositories is never run"
+    config = read_config(folder)
+    name = str((config.get("architectures") or [""])[0])
+    stem = name.removesuffix("ForCausalLM")
+    known = {stem + ending for ending in _OWN_CLASSES} if name in ARCHITECTURES else set()
+    foreign = _named_classes(config.get("auto_map")) - known
+    if foreign:
+        found = f"the model brings its own code ({', '.join(sorted(foreign))})"
+        raise problem(folder / "config.json", "auto_map", found, accepted)
+    tokenizer = folder / "tokenizer_config.json"
+    try:
+        declared = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.is_file() else {}
+    except ValueError as error:
+        raise problem(tokenizer, "", f"not JSON ({error})", "a JSON object") from None
+    if isinstance(declared, dict) and declared.get("auto_map"):
+        raise problem(tokenizer, "auto_map", "the tokenizer brings its own code", accepted)
+
+
+def _named_classes(auto_map: object) -> set[str]:
+    """Class names of ``auto_map``: ``{"AutoConfig": "file.Class"}``, each optionally a list."""
+    if not auto_map:
+        return set()
+    values = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
+    listed = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return {str(item).rsplit(".", 1)[-1] for item in listed if item}

@@ -6,6 +6,7 @@ have). A file that uses them is refused here: a base model that is subtly wrong 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,9 @@ def convert(file: Path, out: Path, report: Report = silent) -> None:
         report(0.7, 1.0, "reading the tokenizer")
         tokenizer = _load_tokenizer(header)
         tokenizer.save_pretrained(out)
+        vocabulary = header.array_lengths.get("tokenizer.ggml.tokens", 0)
+        if len(tokenizer) > vocabulary:
+            _drop_invented_tokens(out / "tokenizer.json", vocabulary)
         report(0.85, 1.0, "checking the tokenizer")
         _check_tokenizer(tokenizer, header, out)
     report(1.0, 1.0, "converted")
@@ -101,7 +105,7 @@ def _load_model(header: GgufHeader, out: Path) -> Any:
         model, info = AutoModelForCausalLM.from_pretrained(
             out, gguf_file=slim.name, config=config, dtype=dtype, output_loading_info=True
         )
-    except (ValueError, KeyError, RuntimeError, NotImplementedError, TypeError, OSError) as error:
+    except Exception as error:  # whatever a damaged file makes a foreign parser raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise _not_loadable(header, first) from error
     finally:
@@ -156,9 +160,16 @@ def _load_tokenizer(header: GgufHeader) -> Any:
             return PreTrainedTokenizerFast.from_pretrained(where, gguf_file=name)
         # Naming the type spares a reading of the whole file to find it out.
         return AutoTokenizer.from_pretrained(where, gguf_file=name, tokenizer_type=kind)
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+    except Exception as error:  # as above; tokenizers raises bare Exception
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise problem(header.path, "tokenizer", first, "a file that holds its model's tokenizer") from error
+
+
+def _drop_invented_tokens(file: Path, vocabulary: int) -> None:
+    """Byte-level tokenizers gain an ``<|endoftext|>`` past the last embedding when read; take it out again."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < vocabulary]
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 def _check_tokenizer(tokenizer: Any, header: GgufHeader, out: Path) -> None:

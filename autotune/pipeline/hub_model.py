@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def download(name: str, revision: str | None, report: Report) -> Path:
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from autotune.pipeline.architectures import read_config, require_supported
+    from autotune.pipeline.architectures import require_supported
 
     disable_progress_bars()
     report(0.0, 1.0, f"asking the hub for {name}")
@@ -53,15 +54,18 @@ def download(name: str, revision: str | None, report: Report) -> Path:
     try:
         files = [str(entry.rfilename) for entry in _info(name, commit).siblings or []]
     except BaseModelError:
-        if _cached_config(name, commit) is None:
+        # No connection, but this commit was fetched before. snapshot_download would call that incomplete, as
+        # it misses the files that were not asked for.
+        config_file = _cached_config(name, commit)
+        if config_file is None or not _has_all_weights(config_file.parent):
             raise
-        # No connection, but this commit was fetched before: snapshot_download then only looks it up.
-        found = huggingface_hub.snapshot_download(name, revision=commit, local_files_only=True)
-        return Path(found)
+        return config_file.parent
     chosen = choose_files(name, files)
     try:
+        # Asked for by branch, so that the cache remembers which commit it stands for when there is no connection.
+        huggingface_hub.hf_hub_download(name, "config.json", revision=revision)
         config = huggingface_hub.hf_hub_download(name, "config.json", revision=commit)
-        require_no_code(Path(config).parent, read_config(Path(config).parent))
+        require_no_code(Path(config).parent)
         require_supported(Path(config).parent)
         report(0.05, 1.0, f"downloading {name}")
         folder = huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=chosen)
@@ -92,6 +96,14 @@ def choose_files(name: str, files: list[str]) -> list[str]:
         raise problem(f"hub model {name}", "", found, f"{accepted}; pickle can run code")
     small = [f for f in files if "/" not in f and any(fnmatch.fnmatch(f, pattern) for pattern in _SMALL)]
     return sorted({*small, *weights})
+
+
+def _has_all_weights(folder: Path) -> bool:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return all((folder / name).is_file() for name in names)
 
 
 def _cached_config(name: str, revision: str | None) -> Path | None:

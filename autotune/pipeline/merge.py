@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 import transformers
-from peft import PeftModel
 
 from autotune.errors import AssemblyError
 from autotune.pipeline.builder import first_line
+from autotune.pipeline.silence import silenced
 
 #: Files beside the weights that the export reads: tokenizer, chat template, generation defaults.
 _SIDE_FILES = (
@@ -35,6 +35,19 @@ def merge_adapter(base: Path, adapter: Path | None, out: Path) -> Path:
         raise AssemblyError(
             f"{adapter}: no adapter_model.safetensors found; accepted is a folder that PEFT saved so"
         )
+    out.mkdir(parents=True, exist_ok=True)
+    with silenced():
+        _merge(base, adapter, out)
+    for pattern in _SIDE_FILES:
+        for file in base.glob(pattern):
+            shutil.copyfile(file, out / file.name)
+    return out
+
+
+def _merge(base: Path, adapter: Path, out: Path) -> None:
+    # Here and not above: PEFT imports bitsandbytes, which speaks as it is imported.
+    from peft import PeftModel
+
     model = transformers.AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, low_cpu_mem_usage=True, use_safetensors=True, trust_remote_code=False
     )
@@ -43,9 +56,4 @@ def merge_adapter(base: Path, adapter: Path | None, out: Path) -> Path:
         merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, KeyError) as error:
         raise AssemblyError(f"{adapter}: cannot be merged into {base.name}: {first_line(error)}") from error
-    out.mkdir(parents=True, exist_ok=True)
     merged.save_pretrained(out)
-    for pattern in _SIDE_FILES:
-        for file in base.glob(pattern):
-            shutil.copyfile(file, out / file.name)
-    return out

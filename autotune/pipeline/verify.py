@@ -15,6 +15,7 @@ import transformers
 
 from autotune.errors import ExportError
 from autotune.pipeline.builder import first_line
+from autotune.pipeline.silence import silenced
 
 #: Largest |Δ| as a share of the largest |logit|. fp32 against fp32 is ten times nearer than that.
 TOLERANCE = 1e-3
@@ -98,10 +99,11 @@ def _torch_logits(model_dir: Path, prompts: Sequence[tuple[int, ...]], threads: 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=torch.float32, low_cpu_mem_usage=True, use_safetensors=True,
-            trust_remote_code=False,
-        ).eval()
+        with silenced():
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                model_dir, dtype=torch.float32, low_cpu_mem_usage=True, use_safetensors=True,
+                trust_remote_code=False,
+            ).eval()
         with torch.inference_mode():
             return [
                 model(torch.tensor([prompt]), logits_to_keep=1, use_cache=False).logits[0, -1].float().numpy()

@@ -33,6 +33,8 @@ class Terminal:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=quiet, highlight=False)
+        if not self.console.is_terminal:
+            self.console = Console(stderr=quiet, highlight=False, width=140)
         self._plan = ""
 
     def plan(self, text: str) -> None:
@@ -40,10 +42,10 @@ class Terminal:
         self._plan = text
 
     def say(self, text: str) -> None:
-        self.console.print(escape(text))
+        self.console.print(escape(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self.console.print(f"[yellow]note:[/] {escape(text)}")
+        self.console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Report]:
@@ -70,10 +72,10 @@ class Terminal:
     def trial(self, record: TrialRecord, objectives: Objectives, outcome: Outcome) -> None:
         mark = "[green]on the front[/]" if record.number in outcome.front else ""
         shown = "  ".join(f"{key} {show(record.values[key])}" for key, _ in objectives)
-        self.console.print(f"  trial {record.number:<3} {record.deploy.label:<22} {escape(shown)}  {mark}".rstrip())
+        self.console.print(f"  trial {record.number:<3} {record.deploy.label:<22} {escape(shown)}  {mark}".rstrip(), soft_wrap=True)
 
     def failed(self, number: int, stage: str, reason: str) -> None:
-        self.console.print(f"  trial {number:<3} [red]failed[/] at {escape(stage)}: {escape(reason)}")
+        self.console.print(f"  trial {number:<3} [red]failed[/] at {escape(stage)}: {escape(reason)}", soft_wrap=True)
 
     def front(self, records: Sequence[TrialRecord], objectives: Objectives, outcome: Outcome) -> None:
         if not outcome.front:
@@ -90,14 +92,14 @@ class Terminal:
             record = chosen[number]
             style = "bold green" if number == outcome.selected else ""
             table.add_row(str(number), escape(describe(record.adapter)), escape(record.deploy.label),
-                          *(show(record.values[key], True) for key, _ in objectives), style=style)
+                          *(show(record.values[key], True).replace(" [", "\n[") for key, _ in objectives), style=style)
         self.console.print(table)
 
 
 def describe(params: AdapterParams) -> str:
     """An adapter in a few words; what is at its default is left out."""
     parts = [f"r {params.rank}", f"alpha {params.alpha:.4g}", f"lr {params.learning_rate:.2g}", params.targets,
-             f"{params.steps} steps" if params.steps else f"{params.epochs:g} epochs"]
+             f"{params.steps} steps" if params.steps else f"{params.epochs:g} epoch{'' if params.epochs == 1 else 's'}"]
     if params.dropout:
         parts.append(f"dropout {params.dropout:g}")
     if params.variant != "lora":

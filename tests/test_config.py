@@ -1,0 +1,138 @@
+"""study.yaml: everything wrong is said at once, by field, with the nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autotune.config import load_config, parse_duration
+from autotune.errors import ConfigError
+
+GOOD = """
+name: tone
+model: org/name
+data:
+  train: train.jsonl
+  prompt: "{phrase}"
+  answer: "{tone}"
+  task: choice
+target: {provider: cpu, threads: 2, workload: {prompt_tokens: 8, new_tokens: 2}}
+space:
+  adapter: {rank: [4, 8], learning_rate: {low: 1.0e-4, high: 1.0e-3, log: true}}
+  deploy: [{precision: [int8, int4]}]
+objectives: [accuracy, latency_ms.p95]
+constraints: ["accuracy >= 0.5", "size_mb <= 300"]
+budget: {adapters: 2, time: 1h30m}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "train.jsonl").write_text("{}")
+    path = folder / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(folder: Path, text: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(folder, text))
+    return {p.where: f"{p.found}; {p.accepted}" for p in caught.value.problems}
+
+
+def test_a_good_study_is_typed_and_frozen(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert [key for key, _ in config.objectives] == ["accuracy", "latency_ms.p95"]
+    assert [p.label for p in config.space.deploy] == ["int8-b32", "int4-b32"]
+    assert config.time_s == 5400
+    assert set(config.measured()) == {"accuracy", "latency_ms.p95", "size_mb"}
+    with pytest.raises(ValueError, match="frozen"):
+        config.file.name = "other"
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace("task: choice", "task: choise")
+        .replace("threads: 2", "treads: 2")
+        .replace("prompt_tokens: 8", "prompt_tokens: eight")
+        .replace("rank: [4, 8]", "rnak: [4, 8]")
+        .replace("int8, int4", "int8, int5")
+        .replace("latency_ms.p95]", "latency_sm.p95]")
+        .replace("accuracy >= 0.5", "accuracy > 0.5")
+        .replace("size_mb <= 300", "size_mb <= 300MB")
+        .replace("time: 1h30m", "time: soon")
+        .replace("train: train.jsonl", "train: trian.jsonl")
+    )
+    found = problems(tmp_path, text)
+    assert "did you mean 'choice'" in found["data.task"]
+    assert "did you mean 'threads'" in found["target.treads"]
+    assert "required" in found["target.threads"]
+    assert "whole number" in found["target.workload.prompt_tokens"]
+    assert "did you mean 'rank'" in found["space.adapter.rnak"]
+    assert "did you mean 'int4'" in found["space.deploy[0].precision"] or "int8" in found["space.deploy[0].precision"]
+    assert "did you mean 'latency_ms'" in found["objectives[1]"]
+    assert "compares with '>'" in found["constraints[0]"]
+    assert "300MB" in found["constraints[1]"]
+
+
+def test_what_needs_the_whole_file_is_said_too(tmp_path: Path) -> None:
+    text = GOOD.replace("time: 1h30m", "time: soon").replace("train: train.jsonl", "train: trian.jsonl")
+    found = problems(tmp_path, text)
+    assert "15m" in found["budget.time"]
+    assert "trian.jsonl" in found["data.train"]
+
+
+@pytest.mark.parametrize(("old", "new", "where"), [
+    ("name: tone", "name: tone\nname: tone2", "line 3"),
+    ("objectives: [accuracy, latency_ms.p95]", "objectives: []", "objectives"),
+    ("objectives: [accuracy, latency_ms.p95]", "objectives: [exact_match]", "objectives[0]"),
+    ("objectives: [accuracy, latency_ms.p95]", "objectives: [accuracy, accuracy]", "objectives[1]"),
+    ('"accuracy >= 0.5"', '"accuracy >= 78"', "constraints[0]"),
+    ("{prompt_tokens: 8, new_tokens: 2}", "{prompt_tokens: 8}", "target.workload"),
+    ("threads: 2", "threads: true", "target.threads"),
+    ("{adapters: 2, time: 1h30m}", "{adapters: 0}", "budget.adapters"),
+    ("deploy: [{precision: [int8, int4]}]", "deploy: [{precision: fp16, block_size: 32}]",
+     "space.deploy[0].block_size"),
+    ("deploy: [{precision: [int8, int4]}]", "deploy: []", "space.deploy"),
+    ("rank: [4, 8]", "rank: {low: 8, high: 4}", "space.adapter.rank"),
+    ("rank: [4, 8]", "rank: [4, 8], alpha: 8, scale: 1", "space.adapter.scale"),
+    ("rank: [4, 8]", "targets: atention", "space.adapter.targets"),
+])
+def test_each_mistake_names_its_field(tmp_path: Path, old: str, new: str, where: str) -> None:
+    assert where in problems(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n", b"a: [", b"\xff\xfe"])
+def test_what_is_no_study_at_all_is_a_message(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_budget_does_not_change_what_a_run_folder_belongs_to(tmp_path: Path) -> None:
+    one = load_config(write(tmp_path, GOOD)).sha256()
+    assert load_config(write(tmp_path, GOOD.replace("adapters: 2", "adapters: 9"))).sha256() == one
+    assert load_config(write(tmp_path, GOOD.replace("rank: [4, 8]", "rank: [4]"))).sha256() != one
+
+
+def test_own_metrics_and_directions_are_accepted(tmp_path: Path) -> None:
+    text = GOOD.replace("[accuracy, latency_ms.p95]", "[{metric: 'mine:loss', direction: minimize}, size_mb]")
+    assert load_config(write(tmp_path, text)).objectives[0][1].direction == "minimize"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("1h30m", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0s", "15", "-3m"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_duration(text)

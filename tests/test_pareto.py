@@ -1,0 +1,58 @@
+"""Fronts, policies, and how near a miss is."""
+
+from __future__ import annotations
+
+import pytest
+
+from autotune.constraints import parse
+from autotune.pareto import Candidate, front, nearest_miss, select
+
+OBJECTIVES = [("accuracy", "maximize"), ("latency_ms", "minimize"), ("size_mb", "minimize")]
+
+
+def trial(number: int, accuracy: float, latency: float, size: float) -> Candidate:
+    return Candidate(number, {"accuracy": accuracy, "latency_ms": latency, "size_mb": size})
+
+
+GOOD, QUICK, SMALL, WORSE = trial(0, 0.9, 100, 500), trial(1, 0.8, 40, 400), trial(2, 0.7, 60, 100), trial(3, 0.8, 50, 400)
+ALL = [GOOD, QUICK, SMALL, WORSE]
+
+
+def test_dominated_and_infeasible_trials_are_off_the_front() -> None:
+    assert front(ALL, OBJECTIVES, []) == [0, 1, 2]
+    assert front(ALL, OBJECTIVES, [parse("size_mb <= 450")]) == [1, 2]
+    assert front(ALL, OBJECTIVES, [parse("accuracy >= 0.95")]) == []
+
+
+def test_equal_trials_both_stay() -> None:
+    assert front([GOOD, trial(9, 0.9, 100, 500)], OBJECTIVES, []) == [0, 9]
+
+
+@pytest.mark.parametrize(("policy", "chosen"), [("most-accurate", 0), ("fastest", 1), ("smallest", 2)])
+def test_policies(policy: str, chosen: int) -> None:
+    assert select([GOOD, QUICK, SMALL], OBJECTIVES, policy) == chosen
+
+
+def test_the_knee_is_the_balanced_one() -> None:
+    corners = [trial(0, 1.0, 100, 100), trial(1, 0.5, 0, 50), trial(2, 0.9, 20, 55)]
+    assert select(corners, OBJECTIVES, "knee") == 2
+
+
+def test_ties_go_to_the_quicker_one() -> None:
+    assert select([trial(0, 0.9, 100, 5), trial(1, 0.9, 90, 5)], OBJECTIVES, "most-accurate") == 1
+
+
+def test_nothing_is_selected_of_nothing() -> None:
+    assert select([], OBJECTIVES, "knee") is None
+
+
+def test_the_nearest_miss_says_which_limit_and_by_how_much() -> None:
+    miss = nearest_miss(ALL, [parse("accuracy >= 0.85"), parse("latency_ms <= 80")])
+    assert miss is not None
+    assert (miss.trial, miss.expr) == (1, "accuracy >= 0.85")
+    assert miss.shortfall == pytest.approx(0.05)
+
+
+def test_a_candidate_without_the_limited_number_is_an_error_not_a_pass() -> None:
+    with pytest.raises(KeyError):
+        front([Candidate(0, {"accuracy": 1.0})], [("accuracy", "maximize")], [parse("size_mb <= 1")])
