@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Fine-tune a small language model for a device, under your limits.",
 )
+EXIT_INTERRUPTED = 130
 EXIT_CODES = """Exit codes: 0 a model is selected and meets the limits; 1 failed; 2 bad usage or study;
 3 finished, nothing meets the limits; 130 interrupted, resumable."""
 
@@ -106,8 +107,12 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     warnings.simplefilter("ignore")  # libraries' warnings are for us, not for who runs a study
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # nor those of the processes we start
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime GenAI reads it when it is loaded
     try:
         code = app(standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except InputError as error:
         count = len(error.problems)
@@ -120,7 +125,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         errors.print("interrupted; the same command goes on from here")
-        os._exit(130)  # a worker that was just killed leaves threads that would wait for it
+        os._exit(EXIT_INTERRUPTED)  # a worker that was just killed leaves threads that would wait for it
     except Exception as error:  # noqa: BLE001 (the last line of defence before a user)
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "show"):
             error.show()

@@ -11,7 +11,8 @@
     │   ├── TrainingError            the loss diverged, or training could not run
     │   ├── AssemblyError            the artifact could not be made
     │   ├── ExportError              the artifact disagrees with the PyTorch model
-    │   └── ProbeError               the artifact could not be measured
+    │   ├── ProbeError               the artifact could not be measured
+    │   └── ScoreError               a metric of its answers could not be computed
     └── StudyError                   the study as a whole cannot go on
 """
 
@@ -93,6 +94,10 @@ class ExportError(StageError):
 
 class ProbeError(StageError):
     stage = "probe"
+
+
+class ScoreError(StageError):
+    stage = "score"
 
 
 class StudyError(AutotuneError):

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.errors import AutotuneError, StageError, nearest
+from autotune.errors import AutotuneError, ScoreError, nearest
 from autotune.pipeline.silence import silenced
 from autotune.stats import Measurement, bootstrap, mean, proportion
 
@@ -29,7 +29,7 @@ _FOREIGN_RESAMPLES = 200
 _FOREIGN_SECONDS = 20.0
 
 
-class ScoreError(StageError):
+class ScoreError(ScoreError):
     """A metric could not be computed from the answers of one trial."""
 
     stage = "score"
@@ -78,7 +78,7 @@ def load_metric(name: str) -> Metric:
         return built
     if ":" in name:
         return _UserMetric(name, _user_function(name))
-    return _hub_metric(name.partition(".")[0])
+    return _hub_metric(name if "/" in name or os.sep in name else name.partition(".")[0])
 
 
 def accuracy(predictions: Sequence[str], references: Sequence[str]) -> float:

@@ -44,12 +44,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Questions:
-    """``asked`` are the keys of every objective that is asked for or constrained."""
+    """``asked`` are the keys of every objective that is asked for or constrained; ``metrics_dir`` is where
+    the study's own metric functions lie."""
 
     max_new_tokens: int
     stop: tuple[str, ...]
     asked: tuple[str, ...]
     confidence: float
+    metrics_dir: Path
 
 
 def answers_task(data: TokenizedData, questions: Questions) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from autotune.pipeline import base_model, stages
 from autotune.preparation import Prepared, deploy_points, prepare
 from autotune.questions import Questions
 from autotune.report import results as report
+from autotune.report.cost import account
 from autotune.report.terminal import Terminal, show, verdict_sentence
 from autotune.run_folder import RunFolder, environment
 from autotune.scoring import Scorer
@@ -66,25 +66,24 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
     source = check_source(config)
     resolved = config.file.model_dump(mode="json", by_alias=True, exclude_none=True)
     with RunFolder(options.out, config.sha256(), resolved) as folder:
-        before = _cost_before(folder)
+        seconds_before = account(folder.events()[:-1]).wall_s  # less this process's own start
         worker = Worker(folder.log)
         runner = StageRunner(Store(options.store), worker, folder, terminal)
         try:
             prepared = prepare(config, source, runner, terminal)
             questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
-                                  config.file.confidence)
+                                  config.file.confidence, config.base_dir)
             machine = {k: environment()[k] for k in _MACHINE}
             scorer = Scorer(prepared, questions, runner, folder, machine)
             loop = StudyLoop(config, prepared, runner, scorer, folder, terminal, _budget(config, options),
-                             float(before.get("wall_s", 0.0)))
-            return _search(config, prepared, runner, loop, folder, terminal, before)
+                             seconds_before)
+            return _search(config, prepared, loop, folder, terminal)
         finally:
             worker.close()
 
 
 def _search(
-    config: StudyConfig, prepared: Prepared, runner: StageRunner, loop: StudyLoop, folder: RunFolder,
-    terminal: Terminal, before: Mapping[str, Any],
+    config: StudyConfig, prepared: Prepared, loop: StudyLoop, folder: RunFolder, terminal: Terminal
 ) -> Finished:
     baseline = loop.baseline()
     _say_baseline(terminal, baseline)
@@ -93,7 +92,7 @@ def _search(
 
     def write(kept: Mapping[int, str]) -> dict[str, Any]:
         document = report.results(context, loop.records(), loop.outcome(), kept, _baseline_json(baseline),
-                                  _cost(runner, before, loop.wall_s()))
+                                  account(folder.events()).as_json())
         report.write(folder.root, document)
         return document
 
@@ -108,7 +107,7 @@ def _search(
     cost = document["cost"]
     terminal.say(f"{_count(cost['adapters_trained'], 'adapter')} trained, "
                  f"{_count(cost['artifacts_built'], 'artifact')} built, {cost['wall_s']:.0f} s; "
-                 f"{_count(runner.cost.reused, 'stage')} reused.")
+                 f"{_count(cost['stages_reused'], 'stage')} reused.")
     if outcome.selected is not None:
         terminal.say(f"Artifact: {folder.artifacts / f'trial-{outcome.selected}'}")
     terminal.say(f"Run folder: {folder.root}")
@@ -186,28 +185,6 @@ def _budget(config: StudyConfig, options: Options) -> schedule.Budget:
     if adapters is None and trials is None and time_s is None:
         adapters = 8
     return schedule.Budget(adapters, trials, time_s)
-
-
-def _cost_before(folder: RunFolder) -> dict[str, Any]:
-    """What earlier processes spent in this run folder."""
-    if not folder.results.exists():
-        return {}
-    cost: dict[str, Any] = json.loads(folder.results.read_text(encoding="utf-8"))["cost"]
-    return cost
-
-
-def _cost(runner: StageRunner, before: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
-    made, seconds = runner.cost.made, dict(before.get("seconds_by_stage", {}))
-    for stage, spent in runner.cost.seconds.items():
-        seconds[stage] = round(seconds.get(stage, 0.0) + spent, 2)
-    return {
-        "wall_s": round(wall_s, 1),
-        "seconds_by_stage": seconds,
-        "adapters_trained": before.get("adapters_trained", 0) + made.get("train", 0),
-        "templates_built": 0,
-        "artifacts_built": before.get("artifacts_built", 0) + made.get("assemble", 0),
-        "probes": before.get("probes", 0) + made.get("probe", 0),
-    }
 
 
 def _baseline_json(baseline: Baseline) -> dict[str, Any]:

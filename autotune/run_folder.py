@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -61,6 +62,7 @@ class RunFolder:
         text = yaml.safe_dump(dict(self._resolved), sort_keys=False, allow_unicode=True)
         write_atomically(self.root / "study.yaml", f"# config_sha256: {self._sha}\n{text}")
         write_atomically(self.root / "environment.json", json.dumps(environment(), indent=1))
+        self.event(event="run_start")
         return self
 
     def __exit__(
@@ -71,8 +73,23 @@ class RunFolder:
 
     def event(self, **fields: Any) -> None:
         """Append one line to events.jsonl."""
-        with (self.root / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n")
+        path = self.root / "events.jsonl"
+        line = json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n"
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a process died while it wrote
+                    line = "\n" + line
+            file.write(line.encode())
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every line of events.jsonl; a last line that a dying process left unfinished is skipped."""
+        path = self.root / "events.jsonl"
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def _require_same_study(self) -> None:
         path = self.root / "study.yaml"

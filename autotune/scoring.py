@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune import answers
+from autotune.errors import ScoreError
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
 from autotune.questions import Questions, answers_task, latency_task, probe_request, target_fingerprint
@@ -50,17 +51,18 @@ class Scorer:
         }
         key = make_key("probe", 1, inputs)
         made: dict[str, Entry] = {}
-
-        def request() -> tuple[Mapping[str, Any], int]:
+        request, size = None, 0
+        if self._run.store.get(key) is None:  # a stored measurement needs no artifact
             made["assemble"], path, info = self._linked(adapter, point)
-            return probe_request(path, at.target, info["min_generator_length"], tasks), info["size_bytes"]
-
-        probe = self._run.measurement(key, {**inputs, "tasks": "as the key's"}, request, f"measuring {point.label}")
+            request = probe_request(path, at.target, info["min_generator_length"], tasks)
+            size = info["size_bytes"]
+        probe = self._run.measurement(key, {**inputs, "tasks": len(tasks)}, request, size, f"measuring {point.label}")
         result, size = answers.load(probe.path)
         references = [e.answer_text for e in at.data.valid]
         values = answers.system_measurements(result, size, ask.asked, ask.confidence)
         values |= self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked),
-                                 answers.texts(result, at.data), references, at.data.labels, ask.confidence)
+                                 answers.texts(result, at.data), references, at.data.labels, ask.confidence,
+                                 ask.metrics_dir, error=ScoreError)
         records = {name: StageRecord(str(e.key), round(e.seconds, 3), e.cached) for name, e in
                    {**made, "probe": probe}.items()}
         return Scored(values, records, artifact_key)
@@ -72,10 +74,16 @@ class Scorer:
             ExportError: they disagree, so no trial's parameters could be blamed for what follows.
         """
         at = self._at
-        artifact, path, info = self._linked(None, at.reference)
+        key, _ = self._run.artifact_key(at.base, at.data_entry, None, at.reference, at.target.provider,
+                                        at.context_length)
+
+        def linked() -> tuple[Path, int]:
+            _, path, info = self._linked(None, at.reference)
+            return path, info["min_generator_length"]
+
         step = max(1, len(at.data.valid) // _MAX_CHECKED_PROMPTS)
         prompts = [e.prompt for e in at.data.valid[::step][:_MAX_CHECKED_PROMPTS]]
-        entry = self._run.export_check(at.base, artifact, path, prompts, at.target, info["min_generator_length"])
+        entry = self._run.export_check(at.base, key, prompts, at.target, linked)
         check: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
         return check
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from autotune import answers
-from autotune.errors import AssemblyError, ExportError, StageError, TrainingError
+from autotune.errors import AssemblyError, ExportError, ProbeError, StageError, TrainingError
 from autotune.pipeline import stages
 from autotune.pipeline.base_model import ModelSource
 from autotune.pipeline.progress import Report
@@ -28,31 +27,11 @@ _BUILD_LIBRARIES = ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-genai", "peft
 _TRAIN_LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
 
 
-@dataclass
-class Cost:
-    """What this run made itself (``made``), found made (``reused``), and the seconds it spent."""
-
-    made: dict[str, int] = field(default_factory=dict)
-    reused: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    _seen: set[Key] = field(default_factory=set)
-
-    def add(self, stage: str, key: Key, seconds: float, cached: bool) -> None:
-        if cached:
-            self.reused += key not in self._seen  # what this run made itself is not found again
-            self._seen.add(key)
-            return
-        self._seen.add(key)
-        self.made[stage] = self.made.get(stage, 0) + 1
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-
-
 class StageRunner:
     """Every stage of a study as one method each. What a stage raises passes through."""
 
     def __init__(self, store: Store, worker: Worker, folder: RunFolder, terminal: Terminal) -> None:
         self.store = store
-        self.cost = Cost()
         self._worker = worker
         self._folder = folder
         self._terminal = terminal
@@ -108,25 +87,34 @@ class StageRunner:
         return self._stored("assemble", key, inputs, f"building {point.label}", produce)
 
     def export_check(
-        self, base: Entry, artifact: Entry, artifact_path: Path, prompts: list[tuple[int, ...]], target: Target,
-        min_generator_length: int,
+        self, base: Entry, artifact: Key, prompts: list[tuple[int, ...]], target: Target,
+        linked: Callable[[], tuple[Path, int]],
     ) -> Entry:
-        """Logits of the base's artifact against PyTorch's; raises ExportError where they disagree."""
-        inputs = {"artifact": str(artifact.key), "prompts": prompts, "target": target.provider}
-        key = make_key("verify", 1, inputs)
-        return self._stored("verify", key, inputs, "comparing logits with PyTorch", lambda out, report: (
-            self._worker.run(stages.check_export, base.path, artifact_path, prompts, target.provider,
-                             target.threads, min_generator_length, out, error=ExportError)))
+        """Logits of the base's artifact against PyTorch's; raises ExportError where they disagree.
 
-    def measurement(
-        self, key: Key, inputs: Mapping[str, Any], request: Callable[[], tuple[Mapping[str, Any], int]], title: str
-    ) -> Entry:
-        """One probe run. ``request`` gives the probe's request and the artifact's size in bytes."""
+        ``linked`` gives the artifact's path and shortest generator; it is called only for a new check.
+        """
+        inputs = {"artifact": str(artifact), "prompts": prompts, "target": target.provider}
+        key = make_key("verify", 1, inputs)
+        found = None if self.store.get(key) else linked()
 
         def produce(out: Path, report: Report) -> None:
-            asked, size = request()
-            result = run_probe(asked, workdir=self._folder.scratch, report=report)
-            answers.store(out, result, size)
+            path, shortest = found or linked()
+            self._worker.run(stages.check_export, base.path, path, prompts, target.provider, target.threads,
+                             shortest, out, error=ExportError)
+
+        return self._stored("verify", key, inputs, "comparing logits with PyTorch", produce)
+
+    def measurement(
+        self, key: Key, inputs: Mapping[str, Any], request: Mapping[str, Any] | None, size_bytes: int, title: str
+    ) -> Entry:
+        """One probe run on an artifact of ``size_bytes``; ``request`` may be None for a stored one."""
+
+        def produce(out: Path, report: Report) -> None:
+            if request is None:
+                raise ProbeError("its stored measurement was removed meanwhile; run again to measure it anew")
+            result = run_probe(request, workdir=self._folder.scratch, report=report)
+            answers.store(out, result, size_bytes)
 
         return self._stored("probe", key, inputs, title, produce)
 
@@ -163,7 +151,6 @@ class StageRunner:
             self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)
             raise
         seconds = time.perf_counter() - start
-        self.cost.add(stage, key, seconds, entry.cached)
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
                            cached=entry.cached)
         return entry

@@ -44,8 +44,10 @@ def proportion(successes: int, n: int, confidence: float = 0.95, unit: str = "")
 
 
 def percentile(samples: Sequence[float], q: float, confidence: float = 0.95, unit: str = "") -> Measurement:
-    """The ``q``-quantile (0 < q < 1; linear between order statistics) with its distribution-free interval.
+    """The ``q``-quantile (0 < q < 1) with its distribution-free interval.
 
+    The value is the inverse of the empirical distribution, the mean of both neighbours where it jumps (type
+    2 of Hyndman & Fan 1996, Am. Stat. 50:361): unlike interpolation it never leaves the interval below.
     The ends are order statistics: the number of samples below the true quantile is Binomial(n, q), so the
     interval holds for any continuous distribution (David & Nagaraja 2003, Order Statistics, 7.1). An end is
     None where even the extreme sample does not reach the confidence. Raises ValueError for no samples.
@@ -61,7 +63,8 @@ def percentile(samples: Sequence[float], q: float, confidence: float = 0.95, uni
     fits_above = ranks[scipy_stats.binom.sf(ranks - 1, n, q) <= tail]
     low = float(ordered[fits_below[-1] - 1]) if len(fits_below) else None
     high = float(ordered[fits_above[0] - 1]) if len(fits_above) else None
-    return Measurement(float(np.quantile(ordered, q)), low, high, n, unit)
+    value = float(np.quantile(ordered, q, method="averaged_inverted_cdf"))
+    return Measurement(value, low, high, n, unit)
 
 
 def bootstrap(

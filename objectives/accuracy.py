@@ -95,7 +95,8 @@ def generate(
     """Greedy generation until ``max_new_tokens``, one of ``stop_ids``, one of the artifact's own
     end-of-sequence tokens, or a stop string in the text as the artifact's tokenizer decodes it.
 
-    Raises FloatingPointError when the logits after the prompt are not numbers.
+    The text is what the device's user would read: that tokenizer drops whatever follows bytes that are no
+    UTF-8. Raises FloatingPointError when the logits after the prompt are not numbers.
     """
     generator = new_generator(model, max(len(prompt) + max_new_tokens, min_generator_length))
     generator.append_tokens(ids_array(prompt))

@@ -14,7 +14,7 @@ from autotune.pipeline.merge import merge_adapter
 from autotune.pipeline.verify import verify_logits
 from search_spaces.deploy import DeployParams
 from tests import tiny
-from tests.test_assemble import PROMPT, logits
+from tests.running import PROMPT, logits
 
 VARIANTS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
 

@@ -14,7 +14,8 @@ def trial(number: int, accuracy: float, latency: float, size: float) -> Candidat
     return Candidate(number, {"accuracy": accuracy, "latency_ms": latency, "size_mb": size})
 
 
-GOOD, QUICK, SMALL, WORSE = trial(0, 0.9, 100, 500), trial(1, 0.8, 40, 400), trial(2, 0.7, 60, 100), trial(3, 0.8, 50, 400)
+GOOD, QUICK = trial(0, 0.9, 100, 500), trial(1, 0.8, 40, 400)
+SMALL, WORSE = trial(2, 0.7, 60, 100), trial(3, 0.8, 50, 400)
 ALL = [GOOD, QUICK, SMALL, WORSE]
 
 

@@ -166,7 +166,6 @@ def _saving_with(save: Save | None) -> Iterator[None]:
 
     def save_model(self: Any, out_dir: str) -> None:
         bits_of = {name: int(entry["bits"]) for name, entry in self.int4_customized_weight_config.items()}
-        model_class.stamp_build_metadata(self.model)
         save(self.model, bits_of, Path(out_dir))
 
     model_class.save_model = save_model

@@ -94,10 +94,15 @@ def check_export(
 
 def score_answers(
     names: Sequence[str], predictions: Sequence[str], references: Sequence[str], labels: Sequence[str],
-    confidence: float,
+    confidence: float, folder: Path,
 ) -> dict[str, Measurement]:
-    """Every metric of the answers, by name."""
+    """Every metric of the answers, by name. ``folder`` is where a user's own metric modules lie."""
+    import sys
+
     from autotune.metrics import score
+
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
     return {
         name: score(name.removeprefix("evaluate:"), predictions, references, labels, confidence) for name in names

@@ -72,7 +72,8 @@ class Terminal:
     def trial(self, record: TrialRecord, objectives: Objectives, outcome: Outcome) -> None:
         mark = "[green]on the front[/]" if record.number in outcome.front else ""
         shown = "  ".join(f"{key} {show(record.values[key])}" for key, _ in objectives)
-        self.console.print(f"  trial {record.number:<3} {record.deploy.label:<22} {escape(shown)}  {mark}".rstrip(), soft_wrap=True)
+        line = f"  trial {record.number:<3} {record.deploy.label:<22} {escape(shown)}  {mark}"
+        self.console.print(line.rstrip(), soft_wrap=True)
 
     def failed(self, number: int, stage: str, reason: str) -> None:
         self.console.print(f"  trial {number:<3} [red]failed[/] at {escape(stage)}: {escape(reason)}", soft_wrap=True)

@@ -1,0 +1,177 @@
+"""``autotune run`` as a user runs it: real training, ModelBuilder, ONNX Runtime GenAI and SQLite."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import optuna
+import pandas as pd
+import pytest
+
+from autotune.report.results import schema
+from tests import studies
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("study")
+    done = studies.run(studies.write_study(folder), folder / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "run", done
+
+
+def test_every_adapter_is_trained_once_and_scored_at_every_deploy_point(finished) -> None:  # type: ignore[no-untyped-def]
+    found = studies.results(finished[0])
+    complete = [t for t in found["trials"] if t["state"] == "COMPLETE"]
+    assert len(complete) == 6
+    assert {(t["adapter"], t["deploy_point"]) for t in complete} == {
+        (a, d) for a in {t["adapter"] for t in complete} for d in ("fp16", "int8-b32", "int4-b32")}
+    assert found["cost"]["adapters_trained"] == 2
+    assert found["cost"]["artifacts_built"] == 7  # and the untrained base at fp32
+
+
+def test_results_hold_their_schema_and_every_number_its_n(finished) -> None:  # type: ignore[no-untyped-def]
+    found = studies.results(finished[0])
+    jsonschema.validate(found, schema())
+    for trial in found["trials"]:
+        assert {"accuracy", "macro_f1", "ttft_ms.p50", "tpot_ms.p95", "latency_ms.p50", "tokens_per_s.p50",
+                "peak_rss_mb", "load_ms", "size_mb"} <= set(trial["values"])
+        assert trial["values"]["accuracy"]["n"] == 18
+        assert trial["values"]["latency_ms.p50"]["n"] == 6
+        low, high = trial["values"]["accuracy"]["low"], trial["values"]["accuracy"]["high"]
+        assert low < trial["values"]["accuracy"]["value"] < high or low == 0 or high == 1
+    assert found["baseline"]["logits"]["ok"]
+    assert found["baseline"]["values"]["accuracy"]["measured_on"] == "base"
+
+
+def test_the_schema_refuses_what_a_reader_could_not_trust(finished) -> None:  # type: ignore[no-untyped-def]
+    found = studies.results(finished[0])
+    for spoil in (lambda t: t.update(state="DONE"), lambda t: t["values"]["accuracy"].pop("n"),
+                  lambda t: t.update(values={}), lambda t: t.update(state="FAILED")):
+        damaged = json.loads(json.dumps(found))
+        spoil(damaged["trials"][0])
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(damaged, schema())
+
+
+def test_front_and_selection_follow_from_the_trials(finished) -> None:  # type: ignore[no-untyped-def]
+    found = studies.results(finished[0])
+    front = [t for t in found["trials"] if t["on_front"]]
+    assert [t["number"] for t in front] == found["front"]
+    chosen = next(t for t in front if t["number"] == found["selected"]["trial"])
+    assert chosen["feasible"]
+    assert chosen["values"]["accuracy"]["value"] == max(t["values"]["accuracy"]["value"] for t in front)
+
+
+def test_only_the_fronts_artifacts_stay_and_they_run_in_stock_onnxruntime_genai(finished) -> None:  # type: ignore[no-untyped-def]
+    out = finished[0]
+    found = studies.results(out)
+    kept = {t["artifact"] for t in found["trials"] if t["artifact"]}
+    assert kept == {f"artifacts/trial-{n}" for n in found["front"]}
+    assert {f"artifacts/{p.name}" for p in (out / "artifacts").iterdir()} == kept
+    script = (
+        "import onnxruntime_genai as og, sys\n"
+        "model = og.Model(sys.argv[1]); tokenizer = og.Tokenizer(model)\n"
+        "params = og.GeneratorParams(model); params.set_search_options(max_length=60, do_sample=False)\n"
+        "generator = og.Generator(model, params)\n"
+        "generator.append_tokens(tokenizer.encode('### Text: sun sing cake\\n### The tone is:\\n'))\n"
+        "while not generator.is_done(): generator.generate_next_token()\n"
+        "print(tokenizer.decode(generator.get_sequence(0)))\n"
+    )
+    for artifact in kept:
+        answer = subprocess.run([sys.executable, "-c", script, str(out / artifact)], capture_output=True, text=True,
+                                timeout=60)
+        assert answer.returncode == 0, answer.stderr
+        assert "The tone is:" in answer.stdout
+
+
+def test_the_database_shows_people_two_studies_with_names_they_know(finished) -> None:  # type: ignore[no-untyped-def]
+    storage = f"sqlite:///{finished[0] / 'study.db'}"
+    visible = optuna.load_study(study_name="tiny", storage=storage)
+    assert visible.metric_names == ["accuracy", "latency_ms.p50", "size_mb"]
+    assert [d.name for d in visible.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+    assert {"rank", "learning_rate", "targets", "precision"} <= set(visible.trials[0].params)
+    assert set(visible.trials[0].constraints) == {"accuracy >= 0.1", "size_mb <= 40"}
+    proposals = optuna.load_study(study_name="tiny/proposals", storage=storage)
+    assert [t.state.name for t in proposals.trials] == ["COMPLETE", "COMPLETE"]
+    assert "precision" not in proposals.trials[0].params
+
+
+def test_the_terminal_shows_a_line_a_trial_the_front_and_one_sentence(finished) -> None:  # type: ignore[no-untyped-def]
+    text = finished[1].stdout
+    assert all(f"trial {n} " in text for n in range(6))
+    assert "The front" in text
+    assert "Chosen: trial" in text
+    assert "meets accuracy >= 0.1 and size_mb <= 40" in text
+    for noise in ("Warning", "it/s", "Loading weights", "%|"):
+        assert noise not in text + finished[1].stderr
+
+
+def test_trials_csv_is_a_table_of_all_trials(finished) -> None:  # type: ignore[no-untyped-def]
+    table = pd.read_csv(finished[0] / "trials.csv")
+    assert len(table) == 6
+    assert {"rank", "precision", "accuracy", "latency_ms.p50", "on_front"} <= set(table.columns)
+
+
+def test_running_again_repeats_nothing(finished) -> None:  # type: ignore[no-untyped-def]
+    out = finished[0]
+    before = studies.results(out)
+    again = studies.run(out.parent / "study.yaml", out, "--json")
+    assert again.returncode == 0, again.stderr
+    after = json.loads(again.stdout)
+    assert after["trials"] == before["trials"]
+    assert after["cost"]["adapters_trained"] == 2
+    assert after["cost"]["artifacts_built"] == before["cost"]["artifacts_built"]
+
+
+def test_a_larger_budget_goes_on_where_the_run_stopped(finished, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = finished[0]
+    before = studies.results(out)["trials"]
+    studies.write_study(out.parent, budget={"adapters": 3})
+    done = studies.run(out.parent / "study.yaml", out)
+    assert done.returncode == 0, done.stderr
+    after = studies.results(out)
+    assert [t["values"] for t in after["trials"][:6]] == [t["values"] for t in before]
+    assert len(after["trials"]) == 9
+    assert after["cost"]["adapters_trained"] == 3
+
+
+def test_another_study_is_turned_away_from_the_run_folder(finished, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    other = studies.write_study(tmp_path, objectives=["accuracy"])
+    done = studies.run(other, finished[0])
+    assert done.returncode == 2
+    assert "objectives" in done.stderr
+    assert "another --out" in done.stderr
+
+
+def test_impossible_limits_give_exit_3_and_the_nearest_miss(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    path = studies.write_study(folder, constraints=["size_mb <= 0.001", "accuracy >= 0.01"], budget={"adapters": 1})
+    done = studies.run(path, folder / "impossible")
+    assert done.returncode == 3, done.stderr
+    assert "Nothing meets the limits. Nearest: trial" in done.stdout
+    found = studies.results(folder / "impossible")
+    assert found["selected"] is None
+    miss = found["nearest_miss"]
+    assert miss["expr"] == "size_mb <= 0.001"
+    smallest = min(t["values"]["size_mb"]["value"] for t in found["trials"])
+    assert miss["shortfall"] == pytest.approx(smallest - 0.001)
+    assert found["cost"]["adapters_trained"] == 0  # the store had the adapter
+
+
+def test_dry_run_trains_nothing_and_says_what_it_takes(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    space = {**studies.study()["space"], "deploy": [{"precision": ["fp16", "bf16"]}, {"precision": "int4"}]}
+    path = studies.write_study(folder, space=space)
+    done = studies.run(path, folder / "plan", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "2 deploy points" in done.stdout
+    assert "bf16" in done.stdout
+    assert "left out" in done.stdout
+    assert "minutes" in done.stdout
+    assert "memory" in done.stdout
+    assert not (folder / "plan").exists()

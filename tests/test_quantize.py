@@ -1,0 +1,58 @@
+"""The quantized matrices are those that ModelBuilder itself would write, or better than it can."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from autotune.pipeline import builder
+from autotune.pipeline.assemble import assemble
+from search_spaces.deploy import DeployParams
+from tests.running import (
+    data_of,
+    logits,
+    model_of,
+    torch_logits,
+)
+
+
+@pytest.mark.parametrize(
+    "params", [DeployParams("int8"), DeployParams("int4"), DeployParams("int4", algorithm="rtn"),
+               DeployParams("int4", symmetric=False), DeployParams("int4", int8_where="mixed_layers"),
+               DeployParams("int8", symmetric=False), DeployParams("int4", algorithm="k_quant")],
+    ids=lambda p: p.label,
+)
+@pytest.mark.parametrize("architecture", ["llama_untied", "gemma3"])
+def test_quantized_matrices_are_the_builders_own(architecture, params, tmp_path):
+    source = model_of(architecture)
+    builder.build(source, tmp_path / "builder", params, "cpu")
+    apart = dataclasses.replace(params, share_embedding=False)
+    ours = assemble(source, tmp_path / "ours", apart, "cpu", None)
+    expected, found = data_of(tmp_path / "builder"), data_of(ours.path)
+    names = {_plain(name): name for name in expected if ".MatMul." in name}
+    matrices = [name for name in found if ".MatMul." in name]
+    assert len(matrices) == len(names) >= 18
+    for name in matrices:
+        theirs = expected[names[_plain(name)]]
+        if params.algorithm == "k_quant":
+            # Sums in another order may choose another of two equally good scales for a block.
+            assert np.isclose(found[name].ravel(), theirs.ravel(), rtol=1e-3).mean() > 0.98
+        else:
+            np.testing.assert_array_equal(found[name].ravel(), theirs.ravel(), err_msg=name)
+
+
+def _plain(name: str) -> str:
+    """One name for what the builder calls differently by algorithm: weight_Q4G32, weight_scale, weight_zp."""
+    stem, part = name.rsplit(".weight_", 1)
+    return f"{stem}.{'q' if part.startswith('Q') else 'scale' if part.startswith('scale') else 'zero'}"
+
+
+@pytest.mark.parametrize("algorithm", ["k_quant", "rtn"])
+def test_an_odd_number_of_blocks_a_row_is_no_obstacle(algorithm, tmp_path):
+    """ModelBuilder fails on these, as on a 640-wide model in blocks of 128."""
+    source = model_of("llama", hidden_size=80, num_attention_heads=5, num_key_value_heads=1)
+    params = DeployParams("int4", algorithm=algorithm, symmetric=algorithm == "k_quant")
+    info = assemble(source, tmp_path / "a", params, "cpu", 128)
+    assert np.corrcoef(torch_logits(source), logits(info.path))[0, 1] > 0.6
