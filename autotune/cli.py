@@ -108,7 +108,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     warnings.simplefilter("ignore")  # libraries' warnings are for us, not for who runs a study
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # nor those of the processes we start
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime GenAI reads it when it is loaded
     try:
         code = app(standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt

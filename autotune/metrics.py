@@ -29,12 +29,6 @@ _FOREIGN_RESAMPLES = 200
 _FOREIGN_SECONDS = 20.0
 
 
-class ScoreError(ScoreError):
-    """A metric could not be computed from the answers of one trial."""
-
-    stage = "score"
-
-
 class Metric(Protocol):
     """What ``load_metric`` returns: an ``evaluate.Metric``, or something with its ``compute``."""
 

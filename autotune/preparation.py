@@ -58,6 +58,9 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     if not points:
         raise ConfigError([Problem("study.yaml", "space.deploy", f"nothing that provider {file.target.provider} runs",
                                    "at least one deploy point of this provider")])
+    own = [key for key in config.measured() if ":" in key]
+    if own:
+        run.call("loading the study's metrics", stages.require_metrics, own, config.base_dir)
     fingerprint = run.call("reading the base model's contents", base_model.fingerprint, source)
     base = run.base(source, fingerprint)
     data_entry = run.data(base, _data_spec(config), _contents(config))

@@ -51,28 +51,44 @@ def gone(pids: list[int]) -> bool:
     return True
 
 
-def test_one_failing_adapter_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
-    study = studies.write_study(
-        tmp_path, space=space(rank=4, alpha=[1e5, 16], learning_rate=1.0, targets="all-linear"),
-        budget={"adapters": 2})
+METRIC = """
+from pathlib import Path
+
+def share(predictions, references):
+    calls = Path(__file__).with_name("calls")
+    with calls.open("a") as file:
+        file.write("x")
+    if {condition}:
+        raise ValueError("no luck today")
+    return [float(p == r) for p, r in zip(predictions, references)]
+"""
+
+
+def test_one_failing_trial_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
+    # The first call is the untrained base's, the second the first trial's.
+    (tmp_path / "mine.py").write_text(METRIC.format(condition="len(calls.read_text()) == 2"))
+    study = studies.write_study(tmp_path, space=space(), objectives=["mine:share", "size_mb"], constraints=[],
+                                budget={"adapters": 2})
     done = studies.run(study, tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    by_alpha = {t["params"]["alpha"]: t for t in studies.results(tmp_path / "run")["trials"]}
-    assert by_alpha[1e5]["state"] == "FAILED"
-    assert by_alpha[1e5]["reason"].startswith("train: ")
-    assert "loss" in by_alpha[1e5]["reason"]
-    assert not by_alpha[1e5]["values"]
-    assert by_alpha[16]["state"] == "COMPLETE"
-    assert "failed at train" in done.stdout
+    first, second = studies.results(tmp_path / "run")["trials"]
+    assert first["state"] == "FAILED"
+    assert first["reason"].startswith("score: ")
+    assert "no luck today" in first["reason"]
+    assert not first["values"]
+    assert first["feasible"] is None
+    assert second["state"] == "COMPLETE"
+    assert second["values"]["mine:share"]["n"] == 18
+    assert "failed at score" in done.stdout
 
 
 def test_three_failures_alike_in_a_row_stop_the_study(tmp_path: Path) -> None:
-    study = studies.write_study(
-        tmp_path, space=space(rank=[2, 4, 8, 16], alpha=1e5, learning_rate=1.0, targets="all-linear"),
-        budget={"adapters": 4})
+    (tmp_path / "mine.py").write_text(METRIC.format(condition="len(calls.read_text()) > 1"))
+    study = studies.write_study(tmp_path, objectives=["mine:share", "size_mb"], constraints=[],
+                                budget={"adapters": 4})
     done = studies.run(study, tmp_path / "run")
     assert done.returncode == 1
-    assert "3 trials in a row failed at stage train" in done.stderr
+    assert "3 trials in a row failed at stage score" in done.stderr
     assert "Traceback" not in done.stderr
     found = studies.results(tmp_path / "run")
     assert [t["state"] for t in found["trials"]] == ["FAILED"] * 3

@@ -92,21 +92,30 @@ def check_export(
     (out / INFO_FILE).write_text(json.dumps(asdict(check)), encoding="utf-8")
 
 
+def require_metrics(names: Sequence[str], folder: Path) -> None:
+    """Load every metric, so that one which cannot be had is said before any work.
+
+    ``folder`` is where a user's own metric modules lie.
+    """
+    import sys
+
+    from autotune.metrics import load_metric
+
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    for name in names:
+        load_metric(name.removeprefix("evaluate:"))
+
+
 def score_answers(
     names: Sequence[str], predictions: Sequence[str], references: Sequence[str], labels: Sequence[str],
     confidence: float, folder: Path,
 ) -> dict[str, Measurement]:
-    """Every metric of the answers, by name. ``folder`` is where a user's own metric modules lie."""
-    import sys
-
+    """Every metric of the answers, by name."""
     from autotune.metrics import score
 
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-    return {
-        name: score(name.removeprefix("evaluate:"), predictions, references, labels, confidence) for name in names
-    }
+    require_metrics(names, folder)
+    return {name: score(name, predictions, references, labels, confidence) for name in names}
 
 
 def matmul_gflops() -> float:
