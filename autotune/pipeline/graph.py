@@ -143,3 +143,17 @@ def set_context_length(folder: Path, context_length: int) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
         config["model_max_length"] = context_length
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def stop_at(folder: Path, eos_id: int) -> None:
+    """Make generation end at the id that training put behind every answer.
+
+    A chat template's end of turn is often missing from the model's own list of end tokens.
+    """
+    path = folder / "genai_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    known = config["model"].get("eos_token_id")
+    ids = known if isinstance(known, list) else [] if known is None else [known]
+    if eos_id not in ids:
+        config["model"]["eos_token_id"] = [*ids, eos_id]
+        path.write_text(json.dumps(config, indent=4), encoding="utf-8")

@@ -68,9 +68,11 @@ def make_artifact(
     """An artifact whose own tokenizer gives the ids that training used."""
     from autotune.pipeline.artifact_tokenizer import check_tokenizer
     from autotune.pipeline.assemble import assemble
+    from autotune.pipeline.graph import stop_at
 
     rows = TokenizedData.load(data)
     info = assemble(model_dir, out / ARTIFACT_FOLDER, params, provider, context_length)
+    stop_at(info.path, rows.eos_id)
     check = check_tokenizer(info.path, model_dir, rows.valid, rows.chat)
     size = sum(f.stat().st_size for f in info.path.rglob("*") if f.is_file())
     (out / INFO_FILE).write_text(

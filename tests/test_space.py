@@ -1,0 +1,120 @@
+"""Spaces: presets parse, dimensions are typed, conditional ones are asked for only where they mean something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from search_spaces.deploy import DeployParams
+from search_spaces.space import Choice, Range, Space, load_preset, parse_space, preset_names
+
+
+class Recorder:
+    """A trial that takes the first choice or the low end, and remembers what it was asked."""
+
+    def __init__(self, **fixed: Any) -> None:
+        self.asked: list[str] = []
+        self._fixed = fixed
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self.asked.append(name)
+        return self._fixed.get(name, choices[0])
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.asked.append(name)
+        return float(self._fixed.get(name, low))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        self.asked.append(name)
+        return int(self._fixed.get(name, low))
+
+
+def space(**adapter: Any) -> Space:
+    parsed, problems = parse_space({"adapter": adapter, "deploy": [{"precision": "int8"}]})
+    assert parsed is not None, problems
+    return parsed
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_parses_and_suggests(name: str) -> None:
+    parsed, problems = parse_space(name)
+    assert not problems
+    assert parsed is not None
+    params = parsed.suggest(Recorder())
+    assert params.rank >= 1
+    assert len(set(parsed.deploy)) == len(parsed.deploy) >= 3
+
+
+def test_presets_explain_every_range() -> None:
+    from importlib import resources
+
+    for name in preset_names():
+        text = resources.files("search_spaces.presets").joinpath(f"{name}.yaml").read_text("utf-8")
+        assert text.startswith("# ")
+        assert load_preset(name)["adapter"]
+
+
+def test_constants_are_no_dimensions() -> None:
+    trial = Recorder()
+    params = space(rank=16, learning_rate=[1e-4, 1e-3], epochs=3).suggest(trial)
+    assert trial.asked == ["learning_rate"]
+    assert (params.rank, params.epochs) == (16, 3.0)
+
+
+def test_scale_keeps_its_meaning_across_ranks_and_variants() -> None:
+    chosen = space(rank=[16], scale=[2], variant=["lora", "rslora"])
+    assert chosen.suggest(Recorder(variant="lora")).alpha == 32
+    rslora = chosen.suggest(Recorder(variant="rslora"))
+    assert rslora.alpha / math.sqrt(rslora.rank) == 2
+
+
+def test_dropout_is_asked_for_only_where_it_is_cheap() -> None:
+    chosen = space(rank=8, variant=["lora", "dora"], dropout=[0.0, 0.1])
+    plain, magnitude = Recorder(variant="lora"), Recorder(variant="dora")
+    chosen.suggest(plain)
+    assert chosen.suggest(magnitude).dropout == 0.0
+    assert "dropout" in plain.asked
+    assert "dropout" not in magnitude.asked
+
+
+def test_deploy_recipes_multiply_out_without_repeats() -> None:
+    parsed, _ = parse_space({"adapter": {"rank": 8}, "deploy": [
+        {"precision": "int4", "block_size": [32, 64], "symmetric": [True, False]}, {"precision": ["int8", "int4"]}]})
+    assert parsed is not None
+    assert len(parsed.deploy) == 5  # the last recipe's int4 is the first one's
+    assert DeployParams("int4", block_size=64, symmetric=False) in parsed.deploy
+    assert len({p.label for p in parsed.deploy}) == 5
+
+
+@pytest.mark.parametrize(("raw", "where"), [
+    ("quik", ""), (None, ""), ({"adapter": {"rank": 8}}, "deploy"), ({"deploy": [{"precision": "int8"}]}, "adapter"),
+    ({"adaptor": {}}, "adaptor"), ({"adapter": {"rank": 0}}, "adapter.rank"),
+    ({"adapter": {"rank": 2.5}}, "adapter.rank"), ({"adapter": {"rank": True}}, "adapter.rank"),
+    ({"adapter": {"rank": []}}, "adapter.rank"), ({"adapter": {"targets": {"low": 1, "high": 2}}}, "adapter.targets"),
+    ({"adapter": {"learning_rate": {"low": 1e-4, "hihg": 1e-3}}}, "adapter.learning_rate.hihg"),
+    ({"adapter": {"dropout": {"low": 0, "high": 0.1, "log": True}}}, "adapter.dropout.low"),
+    ({"adapter": {}, "deploy": [{"precision": "int8", "int8_where": "head"}]}, "deploy[0].int8_where"),
+    ({"adapter": {}, "deploy": [{"precision": "int4", "symmetric": 1}]}, "deploy[0].symmetric"),
+    ({"adapter": {}, "deploy": [{"blocksize": 32}]}, "deploy[0].blocksize"),
+    ({"adapter": {}, "deploy": ["int8"]}, "deploy[0]"),
+])
+def test_every_mistake_is_found_where_it_is(raw: Any, where: str) -> None:
+    parsed, problems = parse_space(raw)
+    assert parsed is None
+    assert where in [p.where for p in problems]
+
+
+def test_points_move_into_the_space() -> None:
+    chosen = space(rank=[4, 8], learning_rate={"low": 1e-4, "high": 3e-4}, targets=["mlp", "qv"], epochs=3)
+    inside = chosen.nearest_values({"rank": 16, "learning_rate": 1e-3, "targets": "all-linear", "epochs": 2})
+    assert inside == {"rank": 8, "learning_rate": 3e-4, "targets": "mlp"}
+
+
+def test_the_number_of_adapters_is_known_where_it_is_finite() -> None:
+    assert space(rank={"low": 4, "high": 7}, targets=["qv", "mlp"]).adapter_count() == 8
+    assert space(rank=8, learning_rate={"low": 1e-4, "high": 1e-3}).adapter_count() == math.inf
+    assert space(rank=8).adapter == {"rank": Choice((8,))}
+    assert space(rank={"low": 4, "high": 64, "log": True}).adapter["rank"] == Range(4, 64, True, True)
