@@ -35,6 +35,8 @@ class StageRunner:
         self._worker = worker
         self._folder = folder
         self._terminal = terminal
+        ends = (e for e in folder.events() if e["event"] == "stage_end" and not e["cached"])
+        self._took = {e["stage"]: e["seconds"] for e in ends}
 
     def base(self, source: ModelSource, fingerprint: Mapping[str, str]) -> Entry:
         """The base model's folder. A folder is used where it lies, under the key of its contents."""
@@ -144,13 +146,15 @@ class StageRunner:
         self._folder.event(event="stage_start", stage=stage, key=str(key))
         start = time.perf_counter()
         try:
-            with self._terminal.stage(title) as report:
+            with self._terminal.stage(title, self._took.get(stage)) as report:
                 entry = self.store.make(key, inputs, lambda out: produce(out, report) and None)
         except BaseException as error:
             reason = error.reason if isinstance(error, StageError) else type(error).__name__
             self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)
             raise
         seconds = time.perf_counter() - start
+        if not entry.cached:
+            self._took[stage] = seconds
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
                            cached=entry.cached)
         return entry

@@ -63,6 +63,7 @@ class StudyLoop:
         self._proposals = Proposals(study, config.space, config.file.seed)
         self._adapters: dict[AdapterParams, Entry] = {}
         self._failures: list[tuple[str, str]] = []
+        self._trials_before, self._wall_before = 0, 0.0
 
     def records(self) -> list[TrialRecord]:
         return self._ledger.records()
@@ -92,6 +93,7 @@ class StudyLoop:
         """
         if dead := self._ledger.close_dead():
             self._terminal.say(f"{dead} unfinished trial{'s' * (dead > 1)} of an ended process: made again")
+        self._trials_before, self._wall_before = self._spent().trials, self.wall_s()
         while True:
             # Going on with an adapter that was begun is no new adapter.
             within = schedule.spent_up if self._proposals.running() else schedule.may_train
@@ -123,6 +125,7 @@ class StudyLoop:
         done = {r.pair for r in self.records() if not r.interrupted}
         points = schedule.missing_pairs(params, self._at.points, done)
         self._terminal.adapter(self._proposals.count(), params)
+        self._say_plan()
         try:
             entry = self._adapter(params)
         except StageError as error:
@@ -154,6 +157,7 @@ class StudyLoop:
                   {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
         self._ledger.complete(trial, scored, str(entry.key), record, _rungs(entry))
         self._drop_dominated()
+        self._say_plan()
         self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
         on_trial()
 
@@ -198,6 +202,23 @@ class StudyLoop:
     def _spent(self) -> schedule.Spent:
         counted = sum(not r.interrupted for r in self.records())
         return schedule.Spent(self._proposals.count(), counted, self.wall_s())
+
+    def _say_plan(self) -> None:
+        """Where the study is, and how long it will go on at its pace so far."""
+        spent, budget = self._spent(), self._budget
+        done = spent.trials - self._trials_before
+        planned = min(
+            (limit for limit in (budget.trials, budget.adapters and budget.adapters * len(self._at.points)) if limit),
+            default=None,
+        )
+        if planned is None:
+            self._terminal.plan(f"trial {spent.trials + 1}")
+            return
+        left = (self.wall_s() - self._wall_before) / done * (planned - spent.trials) if done else None
+        if left is not None and budget.time_s is not None:
+            left = min(left, budget.time_s - spent.seconds)
+        pace = f", about {left / 60:.0f} min left" if left is not None else ""
+        self._terminal.plan(f"trial {min(spent.trials + 1, planned)} of {planned}{pace}:")
 
     def _record(self, number: int) -> TrialRecord:
         return next(r for r in self.records() if r.number == number)

@@ -62,7 +62,8 @@ def write_study(folder: Path, **changes: Any) -> Path:
 
 def command(study_path: Path, out: Path, *options: str) -> list[str]:
     store = study_path.parent / "store"
-    return [sys.executable, "-m", "autotune", "run", str(study_path), "--out", str(out), "--store", str(store), *options]
+    places = [str(study_path), "--out", str(out), "--store", str(store)]
+    return [sys.executable, "-m", "autotune", "run", *places, *options]
 
 
 def environment() -> dict[str, str]:

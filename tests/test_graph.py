@@ -99,3 +99,13 @@ def test_longrope_caches_in_one_tensor_keep_the_short_part(longrope, tmp_path):
         if "_cache" in name:
             assert len(data) == 512 + 1024
             np.testing.assert_array_equal(data, data_of(full.path)[name][: 512 + 1024])
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, [1, 7]), ([1, 7], [1, 7]), (7, 7), (None, [7])])
+def test_generation_stops_at_the_id_that_training_put_behind_answers(
+    tmp_path: Path, before: object, after: object
+) -> None:
+    path = tmp_path / "genai_config.json"
+    path.write_text(json.dumps({"model": {"eos_token_id": before}}))
+    graph.stop_at(tmp_path, 7)
+    assert json.loads(path.read_text())["model"]["eos_token_id"] == after

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.errors import DataError, Problem, ProbeError, TrainingError
+from autotune.errors import DataError, ProbeError, Problem, TrainingError
 from autotune.pipeline.progress import Report
 from autotune.workers import Worker
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,13 +20,14 @@ from rich.progress import (
 from rich.table import Table
 
 from autotune.constraints import Constraint
-from autotune.pipeline.progress import Report
+from autotune.pipeline.progress import Report, silent
 from autotune.report.outcome import Outcome
 from autotune.stats import Measurement
 from autotune.trials import TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
 
+_WORTH_A_LINE_S = 2.0
 Objectives = Sequence[tuple[str, Objective]]
 
 
@@ -48,23 +51,47 @@ class Terminal:
         self.console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Report]:
-        """A bar that is gone when the stage ends; nothing where the output is no terminal."""
-        if not self.console.is_terminal:
-            yield lambda done, total, note="": None
+    def stage(self, title: str, expected_s: float | None = None) -> Iterator[Report]:
+        """A bar with time left, gone when the stage ends; where no one watches, a line for what took long.
+
+        ``expected_s`` is what such a stage took before: it moves the bar of a stage that reports nothing.
+        """
+        start = time.monotonic()
+        if self.console.is_terminal:
+            with self._bar(title, expected_s) as report:
+                yield report
             return
+        yield silent
+        if time.monotonic() - start > _WORTH_A_LINE_S:
+            self.console.print(f"  [dim]{escape(title)}: {time.monotonic() - start:.0f} s[/]")
+
+    @contextmanager
+    def _bar(self, title: str, expected_s: float | None) -> Iterator[Report]:
         columns = (
             SpinnerColumn(), TextColumn("{task.fields[plan]}", style="dim"), TextColumn("{task.description}"),
             BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", style="dim"),
         )
+        reported, ended = threading.Event(), threading.Event()
         with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(escape(title), total=None, plan=self._plan, note="")
+            task = bar.add_task(escape(title), total=None, plan=escape(self._plan), note="")
 
             def report(done: float, total: float, note: str = "") -> None:
+                reported.set()
                 bar.update(task, completed=done, total=total, note=escape(note))
 
-            yield report
+            def by_the_clock(expected: float) -> None:
+                start = time.monotonic()
+                while not ended.wait(0.5) and not reported.is_set():
+                    elapsed = time.monotonic() - start
+                    bar.update(task, completed=elapsed, total=max(expected, elapsed * 1.05))
+
+            if expected_s:
+                threading.Thread(target=by_the_clock, args=(expected_s,), daemon=True).start()
+            try:
+                yield report
+            finally:
+                ended.set()
 
     def adapter(self, number: int, params: AdapterParams) -> None:
         self.console.print(f"[bold]adapter {number}[/]  {escape(describe(params))}")
