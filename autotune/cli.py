@@ -62,9 +62,8 @@ def run(
         time_s = parse_duration(timeout) if timeout else None
     except ValueError as error:
         raise ConfigError([Problem("--timeout", "", str(error), "such as 90s, 15m or 1h30m")]) from None
-    from autotune.run import Options, check_source, plan_study, run_study
+    from autotune.run import Options, plan_study, run_study
 
-    check_source(config)
     root = store_root(store, dict(os.environ))
     root.mkdir(parents=True, exist_ok=True)
     options = Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet=as_json)

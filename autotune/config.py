@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys
+from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys, wrong
 from autotune.constraints import ACCEPTED, Constraint, parse
-from autotune.errors import ConfigError, Problem
+from autotune.errors import BaseModelError, ConfigError, Problem
+from autotune.pipeline.base_model import resolve
 from objectives.base import Objective, parse_key
 from search_spaces.space import Space, parse_space
 
@@ -46,6 +47,14 @@ class DataSection(_Section):
     stop: tuple[Text, ...] = ()
     max_tokens: Count = 1024
 
+    @model_validator(mode="after")
+    def _labels_fit(self) -> DataSection:
+        if self.labels and self.task == "generate":
+            raise wrong("labels", "given for task generate", "labels for task choice alone")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise wrong("labels", "a label twice", "each label once")
+        return self
+
 
 class WorkloadSection(_Section):
     """What latency is measured on: fixed lengths, or the validation rows' own prompts."""
@@ -56,6 +65,14 @@ class WorkloadSection(_Section):
     samples: Annotated[int, Strict(), Field(ge=5)] = 20
     warmup: Whole = 3
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> WorkloadSection:
+        if self.from_ and self.prompt_tokens:
+            raise wrong("prompt_tokens", "given beside from", "one of them")
+        if not self.from_ and not (self.prompt_tokens and self.new_tokens):
+            raise wrong("", "neither both lengths nor from", "{prompt_tokens: N, new_tokens: M} or {from: valid}")
+        return self
+
 
 class TargetSection(_Section):
     provider: Literal["cpu", "cuda", "dml"] = "cpu"
@@ -64,6 +81,13 @@ class TargetSection(_Section):
     host: Literal["local"] = "local"
     workload: WorkloadSection
     context_length: Annotated[int, Strict(), Field(ge=16)] | None = None
+
+    @model_validator(mode="after")
+    def _workload_fits(self) -> TargetSection:
+        tokens = (self.workload.prompt_tokens or 0) + (self.workload.new_tokens or 0)
+        if self.context_length and tokens > self.context_length:
+            raise wrong("context_length", str(self.context_length), f"at least the workload's {tokens} tokens")
+        return self
 
 
 class MetricSection(_Section):
@@ -75,6 +99,14 @@ class BudgetSection(_Section):
     adapters: Count | None = None
     trials: Count | None = None
     time: Text | None = None
+
+    @model_validator(mode="after")
+    def _a_duration(self) -> BudgetSection:
+        try:
+            parse_duration(self.time or "1s")
+        except ValueError as error:
+            raise wrong("time", str(error), "such as 90s, 15m or 1h30m") from None
+        return self
 
 
 class TrainingSection(_Section):
@@ -94,7 +126,7 @@ class StudyFile(_Section):
     constraints: tuple[Text, ...] = ()
     confidence: Annotated[float, Strict(), Field(gt=0.5, lt=1)] = 0.95
     policy: Policy = "most-accurate"
-    budget: BudgetSection = BudgetSection(adapters=8)
+    budget: BudgetSection = Field(default_factory=lambda: BudgetSection(adapters=8))
     seed: Whole = 0
     training: TrainingSection = TrainingSection()
 
@@ -165,15 +197,11 @@ def resolve_config(raw: Mapping[str, Any], name: str, base_dir: Path) -> StudyCo
     task = data.get("task") if isinstance(data, Mapping) else None
     objectives = _objectives(raw.get("objectives"), task, name, problems)
     constraints = _constraints(raw.get("constraints"), task, name, problems)
-    time_s = None
-    if parsed:
-        problems += [Problem(name, *p) for p in _cross_checks(parsed, base_dir)]
-        try:
-            time_s = parse_duration(parsed.budget.time) if parsed.budget.time else None
-        except ValueError as error:
-            problems.append(Problem(name, "budget.time", str(error), "such as 90s, 15m or 1h30m"))
+    problems += [Problem(name, *p) for p in _missing_files(data or {}, base_dir)]
+    problems += [Problem(name, *p) for p in _base_model(raw.get("model"), base_dir)]
     if problems or parsed is None or space is None:
         raise ConfigError(problems)
+    time_s = parse_duration(parsed.budget.time) if parsed.budget.time else None
     return StudyConfig(parsed, base_dir, space, tuple(objectives), tuple(constraints), time_s)
 
 
@@ -257,26 +285,22 @@ def _task_problem(objective: Objective, task: Any, name: str, where: str) -> lis
     return []
 
 
-def _cross_checks(file: StudyFile, base_dir: Path) -> list[tuple[str, str, str]]:
-    problems = []
-    work = file.target.workload
-    fixed = (work.prompt_tokens, work.new_tokens)
-    if work.from_ is None and None in fixed:
-        problems.append(("target.workload", "neither both lengths nor from",
-                         "{prompt_tokens: N, new_tokens: M} or {from: valid}"))
-    if work.from_ and work.prompt_tokens is not None:
-        problems.append(("target.workload.prompt_tokens", "given beside from", "one of them"))
-    context = file.target.context_length
-    if context and None not in fixed and sum(f or 0 for f in fixed) > context:
-        problems.append(("target.context_length", str(context),
-                         f"at least the workload's {fixed[0]} + {fixed[1]} tokens"))
-    if file.data.labels and len(set(file.data.labels)) < len(file.data.labels):
-        problems.append(("data.labels", "a label twice", "each label once"))
-    if file.data.task == "generate" and file.data.labels:
-        problems.append(("data.labels", "given for task generate", "labels for task choice alone"))
-    for split in ("train", "valid", "test"):
-        source = getattr(file.data, split)
-        if source and re.search(r"\.(jsonl|json|csv|parquet)$", source) and not (base_dir / source).is_file():
-            problems.append((f"data.{split}", f"no file {base_dir / source}",
-                             "a .jsonl, .json, .csv or .parquet file beside the study, or a hub data set"))
-    return problems
+def _missing_files(data: Mapping[str, Any], base_dir: Path) -> list[tuple[str, str, str]]:
+    return [
+        (f"data.{split}", f"no file {base_dir / source}",
+         "a .jsonl, .json, .csv or .parquet file beside the study, or a hub data set")
+        for split in ("train", "valid", "test")
+        if isinstance(source := data.get(split), str)
+        and re.search(r"\.(jsonl|json|csv|parquet)$", source) and not (base_dir / source).is_file()
+    ]
+
+
+def _base_model(spec: Any, base_dir: Path) -> list[tuple[str, str, str]]:
+    """What is wrong with the base model's name, without loading anything of it."""
+    if not isinstance(spec, str) or not spec:
+        return []
+    try:
+        resolve(spec, base_dir)
+    except BaseModelError as error:
+        return [("model", p.found, p.accepted) for p in error.problems]
+    return []

@@ -5,12 +5,15 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
+from typing import Any, LiteralString
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from autotune.errors import nearest
+
+_WRONG: LiteralString = "wrong"
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -57,6 +60,11 @@ def unknown_keys(raw: Any, model: type[BaseModel], path: str = "") -> list[tuple
     return problems
 
 
+def wrong(field: str, found: str, accepted: str) -> PydanticCustomError:
+    """For a section's own checks; ``field`` is inside the section, empty for the section itself."""
+    return PydanticCustomError(_WRONG, "{found}", {"field": field, "found": found, "accepted": accepted})
+
+
 def problems_of(error: ValidationError) -> list[tuple[str, str, str]]:
     """One (field, found, accepted) a field; unknown keys are left to ``unknown_keys``."""
     problems: dict[str, tuple[str, str, str]] = {}
@@ -71,6 +79,11 @@ def problems_of(error: ValidationError) -> list[tuple[str, str, str]]:
                 continue  # pydantic's names for the arms of a union
             else:
                 where += f".{part}" if where else str(part)
+        if detail["type"] == _WRONG:
+            context = detail["ctx"]
+            where = f"{where}.{context['field']}".rstrip(".")
+            problems.setdefault(where, (where, context["found"], context["accepted"]))
+            continue
         found = "missing" if detail["type"] == "missing" else _shown(detail["input"])
         accepted = _accepted(detail["type"], detail.get("ctx", {}), str(detail["msg"]))
         if detail["type"] == "literal_error":

@@ -11,7 +11,6 @@ from typing import Any
 
 from autotune import schedule
 from autotune.config import StudyConfig
-from autotune.errors import BaseModelError, ConfigError
 from autotune.estimate import Estimate, artifact_bytes, estimate
 from autotune.pipeline import base_model, stages
 from autotune.preparation import Prepared, deploy_points, prepare
@@ -52,18 +51,10 @@ class Finished:
     document: Mapping[str, Any]
 
 
-def check_source(config: StudyConfig) -> base_model.ModelSource:
-    """The base model's source. Raises ConfigError naming the study's field."""
-    try:
-        return base_model.resolve(config.file.model, config.base_dir)
-    except BaseModelError as error:
-        raise ConfigError(error.problems) from None
-
-
 def run_study(config: StudyConfig, options: Options) -> Finished:
     """Search, or go on with a search. Raises AutotuneError; KeyboardInterrupt leaves a resumable folder."""
     terminal = Terminal(options.quiet)
-    source = check_source(config)
+    source = base_model.resolve(config.file.model, config.base_dir)
     resolved = config.file.model_dump(mode="json", by_alias=True, exclude_none=True)
     with RunFolder(options.out, config.sha256(), resolved) as folder:
         seconds_before = account(folder.events()[:-1]).wall_s  # less this process's own start
@@ -120,7 +111,7 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
     The second value is one mapping per deploy point: label, size in MB or the reason it is left out.
     """
     terminal = Terminal(options.quiet)
-    source = check_source(config)
+    source = base_model.resolve(config.file.model, config.base_dir)
     scratch = options.store / ".dry-run" / str(os.getpid())
     try:
         with RunFolder(scratch, config.sha256(), {}) as folder:

@@ -17,7 +17,7 @@ data:
   prompt: "{phrase}"
   answer: "{tone}"
   task: choice
-target: {provider: cpu, threads: 2, workload: {prompt_tokens: 8, new_tokens: 2}}
+target: {provider: cpu, threads: 2, workload: {prompt_tokens: 18, new_tokens: 2}}
 space:
   adapter: {rank: [4, 8], learning_rate: {low: 1.0e-4, high: 1.0e-3, log: true}}
   deploy: [{precision: [int8, int4]}]
@@ -54,7 +54,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     text = (
         GOOD.replace("task: choice", "task: choise")
         .replace("threads: 2", "treads: 2")
-        .replace("prompt_tokens: 8", "prompt_tokens: eight")
+        .replace("prompt_tokens: 18", "prompt_tokens: eight")
         .replace("rank: [4, 8]", "rnak: [4, 8]")
         .replace("int8, int4", "int8, int5")
         .replace("latency_ms.p95]", "latency_sm.p95]")
@@ -62,6 +62,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         .replace("size_mb <= 300", "size_mb <= 300MB")
         .replace("time: 1h30m", "time: soon")
         .replace("train: train.jsonl", "train: trian.jsonl")
+        .replace("model: org/name", "model: package:no_such_package")
     )
     found = problems(tmp_path, text)
     assert "did you mean 'choice'" in found["data.task"]
@@ -73,11 +74,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     assert "did you mean 'latency_ms'" in found["objectives[1]"]
     assert "compares with '>'" in found["constraints[0]"]
     assert "300MB" in found["constraints[1]"]
-
-
-def test_what_needs_the_whole_file_is_said_too(tmp_path: Path) -> None:
-    text = GOOD.replace("time: 1h30m", "time: soon").replace("train: train.jsonl", "train: trian.jsonl")
-    found = problems(tmp_path, text)
+    assert "no_such_package" in found["model"]
     assert "15m" in found["budget.time"]
     assert "trian.jsonl" in found["data.train"]
 
@@ -88,8 +85,12 @@ def test_what_needs_the_whole_file_is_said_too(tmp_path: Path) -> None:
     ("objectives: [accuracy, latency_ms.p95]", "objectives: [exact_match]", "objectives[0]"),
     ("objectives: [accuracy, latency_ms.p95]", "objectives: [accuracy, accuracy]", "objectives[1]"),
     ('"accuracy >= 0.5"', '"accuracy >= 78"', "constraints[0]"),
-    ("{prompt_tokens: 8, new_tokens: 2}", "{prompt_tokens: 8}", "target.workload"),
+    ("{prompt_tokens: 18, new_tokens: 2}", "{prompt_tokens: 8}", "target.workload"),
     ("threads: 2", "threads: true", "target.threads"),
+    ("threads: 2", "threads: 2, context_length: 16", "target.context_length"),
+    ("task: choice", "task: generate\n  labels: [a, b]", "data.labels"),
+    ("task: choice", "task: choice\n  labels: [a, a]", "data.labels"),
+    ("{prompt_tokens: 18, new_tokens: 2}", "{prompt_tokens: 8, from: valid}", "target.workload.prompt_tokens"),
     ("{adapters: 2, time: 1h30m}", "{adapters: 0}", "budget.adapters"),
     ("deploy: [{precision: [int8, int4]}]", "deploy: [{precision: fp16, block_size: 32}]",
      "space.deploy[0].block_size"),
