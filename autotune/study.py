@@ -217,7 +217,7 @@ class StudyLoop:
         left = (self.wall_s() - self._wall_before) / done * (planned - spent.trials) if done else None
         if left is not None and budget.time_s is not None:
             left = min(left, budget.time_s - spent.seconds)
-        pace = f", about {left / 60:.0f} min left" if left is not None else ""
+        pace = f", about {max(1, round(left / 60))} min left" if left is not None else ""
         self._terminal.plan(f"trial {min(spent.trials + 1, planned)} of {planned}{pace}:")
 
     def _record(self, number: int) -> TrialRecord:

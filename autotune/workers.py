@@ -111,7 +111,7 @@ class Worker:
 def _begin(log: str, parent: int) -> None:
     """In the worker: keep its noise, leave Ctrl-C to the parent, follow the parent into death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     logging.basicConfig(level=logging.WARNING)
