@@ -20,6 +20,7 @@ from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys, w
 from autotune.constraints import ACCEPTED, Constraint, parse
 from autotune.errors import BaseModelError, ConfigError, Problem
 from autotune.pipeline.base_model import resolve
+from autotune.pipeline.templates import template_columns
 from objectives.base import Objective, parse_key
 from search_spaces.space import Space, parse_space
 
@@ -199,6 +200,7 @@ def resolve_config(raw: Mapping[str, Any], name: str, base_dir: Path) -> StudyCo
     constraints = _constraints(raw.get("constraints"), task, name, problems)
     problems += [Problem(name, *p) for p in _missing_files(data or {}, base_dir)]
     problems += [Problem(name, *p) for p in _base_model(raw.get("model"), base_dir)]
+    problems += [Problem(name, *p) for p in _templates(data or {})]
     if problems or parsed is None or space is None:
         raise ConfigError(problems)
     time_s = parse_duration(parsed.budget.time) if parsed.budget.time else None
@@ -293,6 +295,20 @@ def _missing_files(data: Mapping[str, Any], base_dir: Path) -> list[tuple[str, s
         if isinstance(source := data.get(split), str)
         and re.search(r"\.(jsonl|json|csv|parquet)$", source) and not (base_dir / source).is_file()
     ]
+
+
+def _templates(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    problems = []
+    for field in ("prompt", "answer"):
+        template = data.get(field)
+        if not isinstance(template, str) or not template:
+            continue
+        try:
+            if not template_columns(template):
+                problems.append((f"data.{field}", "no {column} field", "a template with one at least"))
+        except ValueError as error:
+            problems.append((f"data.{field}", *_split(error)))
+    return problems
 
 
 def _base_model(spec: Any, base_dir: Path) -> list[tuple[str, str, str]]:

@@ -66,8 +66,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
                                   config.file.confidence, config.base_dir)
             machine = {k: environment()[k] for k in _MACHINE}
             scorer = Scorer(prepared, questions, runner, folder, machine)
-            loop = StudyLoop(config, prepared, runner, scorer, folder, terminal, _budget(config, options),
-                             seconds_before)
+            loop = StudyLoop(config, prepared, runner, scorer, folder, terminal,
+                             _budget(config, options, seconds_before), seconds_before)
             return _search(config, prepared, loop, folder, terminal)
         finally:
             worker.close()
@@ -167,11 +167,14 @@ def _typical(dimension: Dimension | None) -> float | None:
     return (dimension.low * dimension.high) ** 0.5 if dimension.log else (dimension.low + dimension.high) / 2
 
 
-def _budget(config: StudyConfig, options: Options) -> schedule.Budget:
-    """The command line's limits win; a study without any stops after eight adapters."""
+def _budget(config: StudyConfig, options: Options, seconds_before: float = 0.0) -> schedule.Budget:
+    """The command line's limits win; a study without any stops after eight adapters.
+
+    ``--timeout`` is for this process, the study's own time for all of them together.
+    """
     given = config.file.budget
     trials = options.trials or given.trials
-    time_s = options.time_s or config.time_s
+    time_s = seconds_before + options.time_s if options.time_s else config.time_s
     adapters = given.adapters
     if adapters is None and trials is None and time_s is None:
         adapters = 8

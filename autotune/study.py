@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -234,5 +235,8 @@ class StudyLoop:
 def _rungs(entry: Entry) -> list[dict[str, Any]]:
     """The learning curve as results.json holds it; accuracy is judged on artifacts alone here."""
     record = json.loads((entry.path / stages.TRAINING_FILE).read_text(encoding="utf-8"))
-    return [{"step": step, "valid_loss": loss, "accuracy": None} for step, loss in record["curve"]]
+    return [
+        {"step": step, "valid_loss": loss if math.isfinite(loss) else None, "accuracy": None}
+        for step, loss in record["curve"]
+    ]
 

@@ -87,6 +87,8 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     ('"accuracy >= 0.5"', '"accuracy >= 78"', "constraints[0]"),
     ("{prompt_tokens: 18, new_tokens: 2}", "{prompt_tokens: 8}", "target.workload"),
     ("threads: 2", "threads: true", "target.threads"),
+    ('prompt: "{phrase}"', 'prompt: "{phrase"', "data.prompt"),
+    ('answer: "{tone}"', "answer: tone", "data.answer"),
     ("threads: 2", "threads: 2, context_length: 16", "target.context_length"),
     ("task: choice", "task: generate\n  labels: [a, b]", "data.labels"),
     ("task: choice", "task: choice\n  labels: [a, a]", "data.labels"),

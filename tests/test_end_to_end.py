@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,13 @@ import pytest
 
 from autotune.report.results import schema
 from tests import studies
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +81,10 @@ def test_only_the_fronts_artifacts_stay_and_they_run_in_stock_onnxruntime_genai(
     kept = {t["artifact"] for t in found["trials"] if t["artifact"]}
     assert kept == {f"artifacts/trial-{n}" for n in found["front"]}
     assert {f"artifacts/{p.name}" for p in (out / "artifacts").iterdir()} == kept
-    script = (
-        "import onnxruntime_genai as og, sys\n"
-        "model = og.Model(sys.argv[1]); tokenizer = og.Tokenizer(model)\n"
-        "params = og.GeneratorParams(model); params.set_search_options(max_length=60, do_sample=False)\n"
-        "generator = og.Generator(model, params)\n"
-        "generator.append_tokens(tokenizer.encode('### Text: sun sing cake\\n### The tone is:\\n'))\n"
-        "while not generator.is_done(): generator.generate_next_token()\n"
-        "print(tokenizer.decode(generator.get_sequence(0)))\n"
-    )
+    script = next(block for block in code_blocks("python") if "onnxruntime_genai" in block)
     for artifact in kept:
-        answer = subprocess.run([sys.executable, "-c", script, str(out / artifact)], capture_output=True, text=True,
-                                timeout=60)
+        answer = subprocess.run([sys.executable, "-c", script, str(out / artifact), "sun sing cake"],
+                                capture_output=True, text=True, timeout=60)
         assert answer.returncode == 0, answer.stderr
         assert "The tone is:" in answer.stdout
 
@@ -175,3 +175,20 @@ def test_dry_run_trains_nothing_and_says_what_it_takes(finished) -> None:  # typ
     assert "minutes" in done.stdout
     assert "memory" in done.stdout
     assert not (folder / "plan").exists()
+
+
+def test_a_provider_that_is_not_here_is_said_before_any_work(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    target = {**studies.study()["target"], "provider": "dml"}
+    done = studies.run(studies.write_study(folder, target=target), folder / "elsewhere")
+    assert done.returncode == 2
+    assert "target.provider: dml, which ONNX Runtime lacks here; accepted: cpu" in done.stderr
+
+
+def test_the_readme_names_every_flag_and_only_real_ones() -> None:
+    done = subprocess.run([sys.executable, "-m", "autotune", "run", "--help"], capture_output=True, text=True,
+                          env={**studies.environment(), "COLUMNS": "200", "TERM": "dumb"}, timeout=60)
+    flags = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
+    assert len(flags) >= 6
+    usage = next(line for line in README.splitlines() if line.startswith("`autotune run STUDY"))
+    assert set(re.findall(r"--[a-z-]+", usage)) == flags

@@ -94,6 +94,20 @@ def check_export(
     (out / INFO_FILE).write_text(json.dumps(asdict(check)), encoding="utf-8")
 
 
+def require_provider(provider: str) -> None:
+    """Raises ConfigError where the installed ONNX Runtime GenAI has no such execution provider."""
+    import onnxruntime_genai as og
+
+    from autotune.errors import ConfigError, Problem
+
+    here = {"cpu": True, "cuda": og.is_cuda_available(), "dml": og.is_dml_available()}
+    if not here[provider]:
+        accepted = ", ".join(name for name, there in here.items() if there)
+        hint = "; for cuda: pip install 'autotune-edge[gpu]' on a machine with an NVIDIA GPU" * (provider == "cuda")
+        raise ConfigError([Problem("study.yaml", "target.provider", f"{provider}, which ONNX Runtime lacks here",
+                                   accepted + hint)])
+
+
 def require_metrics(names: Sequence[str], folder: Path) -> None:
     """Load every metric, so that one which cannot be had is said before any work.
 
