@@ -16,7 +16,6 @@ import pytest
 from autotune.report.results import schema
 from tests import studies
 
-
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
