@@ -65,7 +65,11 @@ def run(
     from autotune.run import Options, plan_study, run_study
 
     root = store_root(store, dict(os.environ))
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([Problem("--store", str(root), error.strerror or str(error), "a folder that can be written")
+                           ]) from None
     options = Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet=as_json)
     if dry_run:
         found, points = plan_study(config, options)

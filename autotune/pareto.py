@@ -78,14 +78,14 @@ def select(
 
 
 def _ranked(objectives: Sequence[tuple[str, Direction]], policy: Policy) -> list[tuple[str, Direction]]:
-    def first(key: str, direction: Direction) -> bool:
+    def first(key: str) -> bool:
         if policy == "fastest":
             return "_ms" in key or key.startswith("tokens_per_s")
         if policy == "smallest":
             return key.startswith("size_mb")
-        return direction == "maximize" and not key.startswith("tokens_per_s")
+        return ":" in key or key in ("accuracy", "macro_f1", "exact_match")
 
-    return sorted(objectives, key=lambda o: not first(*o))
+    return sorted(objectives, key=lambda o: not first(o[0]))
 
 
 def _knee_distance(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from autotune.workers import Worker
 from objectives.base import OBJECTIVES
 from search_spaces.space import Choice, Dimension
 
-EXIT_SELECTED, EXIT_NOTHING_FITS = 0, 3
+EXIT_SELECTED, EXIT_NOTHING_MEASURED, EXIT_NOTHING_FITS = 0, 1, 3
 #: What of the machine a stored latency depends on.
 _MACHINE = ("platform", "cpu", "cores", "memory_gb")
 
@@ -53,7 +54,7 @@ class Finished:
 
 def run_study(config: StudyConfig, options: Options) -> Finished:
     """Search, or go on with a search. Raises AutotuneError; KeyboardInterrupt leaves a resumable folder."""
-    terminal = Terminal(options.quiet)
+    terminal, started = Terminal(options.quiet), time.monotonic()
     source = base_model.resolve(config.file.model, config.base_dir)
     resolved = config.file.model_dump(mode="json", by_alias=True, exclude_none=True)
     with RunFolder(options.out, config.sha256(), resolved) as folder:
@@ -62,12 +63,13 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
         runner = StageRunner(Store(options.store), worker, folder, terminal)
         try:
             prepared = prepare(config, source, runner, terminal)
+            folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key)})
             questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
                                   config.file.confidence, config.base_dir)
             machine = {k: environment()[k] for k in _MACHINE}
             scorer = Scorer(prepared, questions, runner, folder, machine)
             loop = StudyLoop(config, prepared, runner, scorer, folder, terminal,
-                             _budget(config, options, seconds_before), seconds_before)
+                             _budget(config, options, seconds_before), started - seconds_before)
             return _search(config, prepared, loop, folder, terminal)
         finally:
             worker.close()
@@ -87,7 +89,7 @@ def _search(
         report.write(folder.root, document)
         return document
 
-    stop = loop.search(lambda: write({}))
+    stop = loop.search(lambda: write(loop.kept()))
     document = write(loop.keep_front())
     outcome, records = loop.outcome(), loop.records()
     terminal.say("")
@@ -102,7 +104,10 @@ def _search(
     if outcome.selected is not None:
         terminal.say(f"Artifact: {folder.artifacts / f'trial-{outcome.selected}'}")
     terminal.say(f"Run folder: {folder.root}")
-    return Finished(EXIT_SELECTED if outcome.selected is not None else EXIT_NOTHING_FITS, document)
+    if outcome.selected is not None:
+        return Finished(EXIT_SELECTED, document)
+    measured = any(r.state == "COMPLETE" for r in records)
+    return Finished(EXIT_NOTHING_FITS if measured else EXIT_NOTHING_MEASURED, document)
 
 
 def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[dict[str, Any]]]:

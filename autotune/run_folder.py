@@ -46,12 +46,15 @@ class RunFolder:
 
 
     def __enter__(self) -> RunFolder:
-        self.root.mkdir(parents=True, exist_ok=True)
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError([Problem(str(self.root), "", "another process works in this run folder",
-                                       "waiting for it, or another --out")]) from None
+        except OSError as error:
+            if isinstance(error, Timeout):
+                raise ConfigError([Problem(str(self.root), "", "another process works in this run folder",
+                                           "waiting for it, or another --out")]) from None
+            raise ConfigError([Problem(str(self.root), "--out", error.strerror or str(error),
+                                       "a folder that can be written")]) from None
         try:
             self._require_same_study()
         except BaseException:
@@ -90,6 +93,25 @@ class RunFolder:
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
         return found
+
+    def require_same_inputs(self, keys: Mapping[str, str]) -> None:
+        """Trials of one run must rest on one base model and one set of rows.
+
+        Raises:
+            ConfigError: they, or a library that shapes them, changed since the run began.
+        """
+        path = self.root / "inputs.json"
+        if not path.exists():
+            write_atomically(path, json.dumps(dict(keys), indent=1))
+            return
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, key in keys.items() if before.get(name) != key]
+        if changed:
+            raise ConfigError([Problem(
+                str(self.root), ", ".join(changed),
+                "contents, or the libraries that read them, changed since this run began",
+                "what the run began with, or another --out",
+            )])
 
     def _require_same_study(self) -> None:
         path = self.root / "study.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune import answers
-from autotune.errors import ScoreError
+from autotune.errors import AssemblyError, ScoreError
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
 from autotune.questions import Questions, answers_task, latency_task, probe_request, target_fingerprint
@@ -21,6 +21,7 @@ from objectives.request import PROTOCOL
 from search_spaces.deploy import DeployParams
 
 _MAX_CHECKED_PROMPTS = 8
+_LINK_TRIES = 3
 
 
 class Scorer:
@@ -35,6 +36,8 @@ class Scorer:
         self._run = run
         self._folder = folder
         self._machine = machine
+        self._links: dict[Key, Entry] = {}
+        self._forgotten: set[Key] = set()
 
     def score(self, adapter: Entry | None, point: DeployParams, *, timed: bool = True) -> Scored:
         """Measure one pair; ``adapter`` None is the base itself. Raises StageError."""
@@ -87,30 +90,47 @@ class Scorer:
         check: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
         return check
 
-    def keep(self, adapter: Entry | None, point: DeployParams, name: str) -> Path:
-        """The artifact in the run folder under ``name``, made again if the store has it no more."""
+    def keep(self, adapter: Entry | None, point: DeployParams, name: str) -> None:
+        """The artifact into the run folder under ``name``, made again if the store has it no more."""
         target = self._folder.artifacts / name
         if not target.exists():
             _, path, _ = self._linked(adapter, point)
             target.parent.mkdir(parents=True, exist_ok=True)
             link_tree(path, target)
-        return target
 
     def forget(self, artifact: Key, name: str | None) -> None:
         """Free the disk of an artifact that is no longer wanted; its measurement stays."""
         if name:
             shutil.rmtree(self._folder.artifacts / name, ignore_errors=True)
-        shutil.rmtree(self._folder.scratch / "artifact" / artifact.digest, ignore_errors=True)
-        self._run.store.drop(artifact)
+        if artifact not in self._forgotten:
+            self._forgotten.add(artifact)
+            self._links.pop(artifact, None)
+            shutil.rmtree(self._folder.scratch / "artifact" / artifact.digest, ignore_errors=True)
+            self._run.store.drop(artifact)
 
     def _linked(self, adapter: Entry | None, point: DeployParams) -> tuple[Entry, Path, Mapping[str, Any]]:
         """The stored artifact through a link of our own, which stays whole if another run frees its entry."""
         at = self._at
-        entry = self._run.artifact(at.base, at.data_entry, adapter, point, at.target.provider, at.context_length)
-        path = self._folder.scratch / "artifact" / entry.key.digest
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            link_tree(entry.path / stages.ARTIFACT_FOLDER, path)
-        info: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
-        return entry, path, info
+        key, _ = self._run.artifact_key(at.base, at.data_entry, adapter, point, at.target.provider, at.context_length)
+        if key not in self._links:
+            self._links[key] = self._link(adapter, point)
+        entry = self._links[key]
+        folder = self._folder.scratch / "artifact" / key.digest
+        info: Mapping[str, Any] = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
+        return entry, folder / stages.ARTIFACT_FOLDER, info
 
+    def _link(self, adapter: Entry | None, point: DeployParams) -> Entry:
+        at = self._at
+        for _ in range(_LINK_TRIES):
+            entry = self._run.artifact(at.base, at.data_entry, adapter, point, at.target.provider, at.context_length)
+            folder = self._folder.scratch / "artifact" / entry.key.digest
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                link_tree(entry.path, folder)
+            except (OSError, shutil.Error) as error:
+                if self._run.store.get(entry.key):  # not freed under us by another run: a real fault
+                    raise AssemblyError(f"{entry.path}: {error}") from error
+            else:
+                self._forgotten.discard(entry.key)
+                return entry
+        raise AssemblyError(f"another run on this store freed {point.label} {_LINK_TRIES} times while it was taken")

@@ -39,12 +39,14 @@ class StageRunner:
         self._took = {e["stage"]: e["seconds"] for e in ends}
 
     def base(self, source: ModelSource, fingerprint: Mapping[str, str]) -> Entry:
-        """The base model's folder. A folder is used where it lies, under the key of its contents."""
+        """The base model's folder. A folder, and a hub snapshot, are used where they lie."""
         inputs = {"source": dict(fingerprint)}
-        key = make_key("base", 1, inputs, ("transformers", "gguf") if source.kind in ("gguf", "package") else ())
-        if source.kind == "folder":
+        if source.kind in ("folder", "hub"):
             path = self.call("reading the base model", stages.make_base, source, self._folder.scratch, reporting=True)
-            return Entry(key, path, 0.0, cached=True)
+            if source.kind == "hub":  # the snapshot's folder has the name of the commit that was fetched
+                inputs["source"]["revision"] = path.name
+            return Entry(make_key("base", 1, inputs), path, 0.0, cached=True)
+        key = make_key("base", 1, inputs, ("transformers", "gguf"))
         entry = self._stored("base", key, inputs, "preparing the base model", lambda out, report: self._worker.run(
             stages.make_base, source, out / "model", on_progress=report, reporting=True))
         return Entry(key, entry.path / "model", entry.seconds, entry.cached)
@@ -148,6 +150,11 @@ class StageRunner:
         try:
             with self._terminal.stage(title, self._took.get(stage)) as report:
                 entry = self.store.make(key, inputs, lambda out: produce(out, report) and None)
+        except OSError as error:
+            self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=str(error))
+            failed = StageError(f"{error.strerror or error}: {error.filename or self.store.root}")
+            failed.stage = stage
+            raise failed from error
         except BaseException as error:
             reason = error.reason if isinstance(error, StageError) else type(error).__name__
             self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)

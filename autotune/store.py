@@ -8,6 +8,7 @@ Failures are never stored.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,9 +22,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 MANIFEST = "manifest.json"
+_DROPPED, _MAKING = ".dropped-", ".making-"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
+        self._sweep()
 
     def path(self, key: Key) -> Path:
         return self.root / key.stage / key.digest
@@ -117,25 +120,38 @@ class Store:
             return Entry(key, self.path(key), seconds, cached=False)
 
     def drop(self, key: Key) -> None:
-        """Forget an entry and free its disk."""
-        with self._locked(key):
-            path = self.path(key)
-            if path.exists():
-                doomed = path.with_name(f".dropped-{uuid.uuid4().hex[:8]}")
+        """Forget an entry and free its disk, unless another process works on it just now."""
+        path = self.path(key)
+        if not path.exists():
+            return
+        try:
+            with self._locked(key, timeout=0):
+                doomed = path.with_name(f"{_DROPPED}{uuid.uuid4().hex[:8]}")
                 path.rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
+        except (Timeout, FileNotFoundError):
+            return
 
     @contextmanager
-    def _locked(self, key: Key) -> Iterator[None]:
+    def _locked(self, key: Key, timeout: float = -1) -> Iterator[None]:
         locks = self.root / ".locks"
         locks.mkdir(exist_ok=True)
-        with FileLock(locks / f"{key.stage}-{key.digest}.lock"):
+        with FileLock(locks / f"{key.stage}-{key.digest}.lock", timeout=timeout):
             yield
+
+    def _sweep(self) -> None:
+        """Clear what killed processes left half dropped, or half made by nobody who is alive."""
+        for folder in self.root.glob(f"*/{_DROPPED}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.root.glob(f"*/{_MAKING}*"):
+            key = Key(folder.parent.name, folder.name.removeprefix(_MAKING))
+            with contextlib.suppress(Timeout), self._locked(key, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _workspace(self, key: Key) -> Iterator[Path]:
         """An empty folder beside the entries; the entry's lock makes leftovers of the dead ours to clear."""
-        folder = self.root / key.stage / f".making-{key.digest}"
+        folder = self.root / key.stage / f"{_MAKING}{key.digest}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:

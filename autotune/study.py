@@ -26,6 +26,7 @@ from autotune.scoring import Scorer
 from autotune.stage_runner import StageRunner
 from autotune.store import Entry
 from autotune.trials import Scored, StageRecord, TrialRecord
+from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
@@ -48,17 +49,19 @@ class StudyLoop:
 
     def __init__(
         self, config: StudyConfig, prepared: Prepared, run: StageRunner, scorer: Scorer, folder: RunFolder,
-        terminal: Terminal, budget: schedule.Budget, seconds_before: float,
+        terminal: Terminal, budget: schedule.Budget, started: float,
     ) -> None:
+        """``started`` is the monotonic time at which one unbroken process would have begun."""
         self._config, self._at, self._run, self._scorer = config, prepared, run, scorer
         self._folder, self._terminal, self._budget = folder, terminal, budget
-        self._started = time.monotonic() - seconds_before
+        self._started = started
         database = f"sqlite:///{folder.database}"
         keys = [key for key, _ in config.objectives]
         visible = open_study(database, config.file.name, [o.direction for _, o in config.objectives], keys)
         self._ledger = Ledger(visible, prepared.points, keys, config.constraints)
         self._adapter_keys = self._proposal_objectives()
-        directions = [config.measured()[key].direction for key in self._adapter_keys for _ in (0, 1)]
+        known = {**OBJECTIVES, **config.measured()}
+        directions = [known[key].direction for key in self._adapter_keys for _ in (0, 1)]
         names = [f"{key} {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
         study = open_study(database, f"{config.file.name}/proposals", directions, names)
         self._proposals = Proposals(study, config.space, config.file.seed)
@@ -115,12 +118,21 @@ class StudyLoop:
         for number, record in records.items():
             name = f"trial-{number}"
             if number in wanted:
-                self._scorer.keep(self._adapter(record.adapter), record.deploy, name)
-                kept[number] = name
+                try:
+                    if not (self._folder.artifacts / name).exists():
+                        self._scorer.keep(self._adapter(record.adapter), record.deploy, name)
+                    kept[number] = name
+                except StageError as error:
+                    self._terminal.warn(f"the artifact of trial {number} could not be kept: {error.reason}")
             elif record.artifact:
                 self._scorer.forget(record.artifact, name)
         self._run.clear_merged()
         return kept
+
+    def kept(self) -> dict[int, str]:
+        """The artifacts that lie in the run folder already; number → folder name."""
+        names = {r.number: f"trial-{r.number}" for r in self.records()}
+        return {number: name for number, name in names.items() if (self._folder.artifacts / name).exists()}
 
     def _try(self, proposal: Trial, params: AdapterParams, on_trial: Any) -> None:
         done = {r.pair for r in self.records() if not r.interrupted}

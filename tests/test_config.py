@@ -89,6 +89,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     ("threads: 2", "threads: true", "target.threads"),
     ('prompt: "{phrase}"', 'prompt: "{phrase"', "data.prompt"),
     ('answer: "{tone}"', "answer: tone", "data.answer"),
+    ('answer: "{tone}"', "answer: {{tone}}", "line 7"),
     ("threads: 2", "threads: 2, context_length: 16", "target.context_length"),
     ("task: choice", "task: generate\n  labels: [a, b]", "data.labels"),
     ("task: choice", "task: choice\n  labels: [a, a]", "data.labels"),

@@ -191,3 +191,24 @@ def test_the_readme_names_every_flag_and_only_real_ones() -> None:
     assert len(flags) >= 6
     usage = next(line for line in README.splitlines() if line.startswith("`autotune run STUDY"))
     assert set(re.findall(r"--[a-z-]+", usage)) == flags
+
+
+def test_a_study_of_speed_and_size_alone_needs_no_answer_metric(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    path = studies.write_study(folder, objectives=["latency_ms.p50", "size_mb"], constraints=[],
+                               budget={"adapters": 1}, policy="smallest")
+    done = studies.run(path, folder / "speed")
+    assert done.returncode == 0, done.stderr
+    found = studies.results(folder / "speed")
+    sizes = {t["number"]: t["values"]["size_mb"]["value"] for t in found["trials"]}
+    assert found["selected"]["trial"] == min(sizes, key=lambda n: sizes[n])
+
+
+def test_changed_rows_are_not_mixed_into_an_old_run(tmp_path: Path) -> None:
+    study = studies.write_study(tmp_path, budget={"adapters": 1})
+    assert studies.run(study, tmp_path / "run", "--trials", "1").returncode == 0
+    rows = (tmp_path / "valid.jsonl").read_text().splitlines()
+    (tmp_path / "valid.jsonl").write_text("\n".join(rows[1:]))
+    done = studies.run(study, tmp_path / "run")
+    assert done.returncode == 2
+    assert "data: contents" in done.stderr

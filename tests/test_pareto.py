@@ -57,3 +57,10 @@ def test_the_nearest_miss_says_which_limit_and_by_how_much() -> None:
 def test_a_candidate_without_the_limited_number_is_an_error_not_a_pass() -> None:
     with pytest.raises(KeyError):
         front([Candidate(0, {"accuracy": 1.0})], [("accuracy", "maximize")], [parse("size_mb <= 1")])
+
+
+def test_a_metric_of_ones_own_is_accuracy_like_whatever_its_direction() -> None:
+    slow_right = Candidate(0, {"m:wer": 0.1, "latency_ms": 90})
+    quick_wrong = Candidate(1, {"m:wer": 0.5, "latency_ms": 9})
+    objectives = [("latency_ms", "minimize"), ("m:wer", "minimize")]
+    assert select([slow_right, quick_wrong], objectives, "most-accurate") == 0

@@ -84,3 +84,27 @@ def test_dropped_is_gone(tmp_path: Path) -> None:
     store.make(KEY, {}, produce)
     store.drop(KEY)
     assert store.get(KEY) is None
+
+
+def test_leftovers_of_the_dead_are_swept_and_work_of_the_living_is_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.make(KEY, {}, produce)
+    for name in (".dropped-1234", ".making-5678"):
+        (tmp_path / "adapter" / name).mkdir()
+
+    def look(out: Path) -> None:
+        Store(tmp_path)  # another process opens the store while this entry is made
+        assert out.exists()
+        produce(out)
+
+    other = make_key("adapter", 1, {"rank": 99})
+    assert not store.make(other, {}, look).cached
+    assert sorted(p.name for p in (tmp_path / "adapter").iterdir()) == sorted([KEY.digest, other.digest])
+
+
+def test_dropping_does_not_wait_for_who_makes_the_entry(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.make(KEY, {}, produce)
+    with store._locked(KEY):
+        Store(tmp_path).drop(KEY)
+    assert store.get(KEY) is not None
