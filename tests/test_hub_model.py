@@ -18,7 +18,7 @@ import pytest
 
 from autotune.errors import BaseModelError
 from autotune.pipeline.hub_model import choose_files
-from tests import tiny
+from tests import studies, tiny
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 #: Runs in a process of its own, since huggingface_hub reads its settings once.
@@ -135,6 +135,24 @@ def test_download_and_use_without_a_connection(hub: Hub) -> None:
     assert hub.run(f"org/tiny@{COMMIT}", HF_ENDPOINT="http://127.0.0.1:9") == [COMMIT, folder]
     (Path(folder) / "model.safetensors").unlink()  # as after an interrupted download
     assert "the hub cannot be reached" in hub.run("org/tiny", HF_HUB_OFFLINE="1")[1]
+
+
+def test_a_study_runs_on_a_hub_model_and_again_without_a_connection(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(hub.cache), "HF_HUB_DISABLE_XET": "1",
+                        "no_proxy": "*"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    space = {**studies.study()["space"], "deploy": [{"precision": "int4"}]}
+    study = studies.write_study(folder, model="org/tiny", space=space, budget={"adapters": 1})
+    done = studies.run(study, folder / "first")
+    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = studies.run(study, folder / "second")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert studies.results(folder / "second")["cost"]["adapters_trained"] == 0
 
 
 def test_unsupported_model_is_refused_before_its_weights_travel(hub: Hub) -> None:
