@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from autotune import stats
 from autotune.measure import from_probe
 from autotune.pipeline.tokens import TokenizedData
 from autotune.stats import Measurement
 from autotune.targets.result import ProbeResult
 from objectives.accuracy import Generation
-from objectives.base import MB, OBJECTIVES
 from objectives.latency import VALUES, LatencySample
 
 #: Every run measures these, asked for or not.
@@ -22,11 +20,20 @@ _STANDING = tuple(f"{name}.{statistic}" for name in _TIMED for statistic in ("p5
 _FILE = "measurement.json"
 
 
-def texts(result: ProbeResult, data: TokenizedData) -> list[str]:
-    """The artifact's answers as text, one a validation row."""
+def texts(result: ProbeResult, data: TokenizedData, order: Sequence[int]) -> list[str]:
+    """The artifact's answers as text, one a validation row; ``order`` are the rows as they were asked."""
     if data.task == "choice":
-        return [data.labels[i] for i in result.predictions]
-    return [g.text for g in result.generations]
+        given = [data.labels[i] for i in result.predictions]
+    else:
+        given = [g.text for g in result.generations]
+    by_row = dict(zip(order, given, strict=True))
+    return [by_row[row] for row in range(len(data.valid))]
+
+
+def right(result: ProbeResult, data: TokenizedData, order: Sequence[int]) -> int:
+    """How many of the answered rows have the right label."""
+    answered = zip(order, result.predictions, strict=False)
+    return sum(data.labels[label] == data.valid[row].answer_text for row, label in answered)
 
 
 def metric_names(data: TokenizedData, asked: Sequence[str]) -> list[str]:
@@ -36,9 +43,9 @@ def metric_names(data: TokenizedData, asked: Sequence[str]) -> list[str]:
 
 
 def system_measurements(
-    result: ProbeResult, size_bytes: int, asked: Sequence[str], confidence: float
+    result: ProbeResult, asked: Sequence[str], confidence: float
 ) -> dict[str, Measurement]:
-    """Latency, memory, load and size by key. A standing one that no request gave is left out."""
+    """Latency, memory and load by key. A standing one that no request gave is left out."""
     timed = [key for key in asked if key.partition(".")[0] in VALUES]
     found = {}
     for key in dict.fromkeys([*_STANDING, *timed] if result.samples else ()):
@@ -47,7 +54,6 @@ def system_measurements(
             found[key] = from_probe(key, result, confidence)
     for key in ("peak_rss_mb", "load_ms"):
         found[key] = from_probe(key, result, confidence)
-    found["size_mb"] = stats.exact(size_bytes / MB, 1, OBJECTIVES["size_mb"].unit)
     return found
 
 
@@ -68,5 +74,11 @@ def load(folder: Path) -> tuple[ProbeResult, int]:
         predictions=tuple(raw["predictions"]),
         generations=tuple(Generation(tuple(g["ids"]), g["text"]) for g in raw["generations"]),
         facts=raw["facts"],
+        stopped_after=raw["stopped_after"],
     )
     return result, int(record["size_bytes"])
+
+
+def copy(source: Path, target: Path) -> None:
+    """What ``store`` wrote to one folder, to another."""
+    (target / _FILE).write_bytes((source / _FILE).read_bytes())

@@ -129,6 +129,7 @@ class StudyFile(_Section):
     policy: Policy = "most-accurate"
     budget: BudgetSection = Field(default_factory=lambda: BudgetSection(adapters=8))
     seed: Whole = 0
+    early_stop_error: Annotated[float, Strict(), Field(ge=0, le=0.1)] = 0.002
     training: TrainingSection = TrainingSection()
 
 

@@ -64,6 +64,13 @@ class Ledger:
     ) -> None:
         """Raises KeyError when an objective or a constrained quantity was not measured."""
         values = [scored.values[key].value for key in self._keys]
+        self._write(trial, scored, adapter_key, stages, rungs)
+        self._study.tell(trial, values)
+
+    def _write(
+        self, trial: Trial, scored: Scored, adapter_key: str, stages: Mapping[str, Mapping[str, Any]],
+        rungs: Sequence[Mapping[str, Any]],
+    ) -> None:
         for constraint in self._constraints:
             trial.set_constraint(constraint.expr, constraint.violation(scored.values[constraint.objective].value))
         trial.set_user_attr("measurements", {k: asdict(m) for k, m in scored.values.items()})
@@ -71,7 +78,19 @@ class Ledger:
         trial.set_user_attr("adapter_key", adapter_key)
         trial.set_user_attr("artifact", [scored.artifact.stage, scored.artifact.digest])
         trial.set_user_attr("rungs", as_json(rungs))
-        self._study.tell(trial, values)
+        trial.set_user_attr("on_base", sorted(scored.on_base))
+
+    def prune(
+        self, trial: Trial, scored: Scored, adapter_key: str, stages: Mapping[str, Mapping[str, Any]],
+        rungs: Sequence[Mapping[str, Any]], reason: str,
+    ) -> None:
+        """As ``complete``, for a trial that was ended because it can no longer matter.
+
+        Its predicted violations are kept: without any, Optuna would rank it above every infeasible trial.
+        """
+        self._write(trial, scored, adapter_key, stages, rungs)
+        trial.set_user_attr("failure", ["answers", reason])
+        self._study.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, trial: Trial, stage: str, reason: str) -> None:
         trial.set_user_attr("failure", [stage, reason])
@@ -97,4 +116,5 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         artifact=Key(*artifact) if artifact else None,
         failure=(failure[0], failure[1]) if failure else None,
         rungs=attrs.get("rungs", ()),
+        on_base=frozenset(attrs.get("on_base", ())),
     )

@@ -36,9 +36,9 @@ def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
 
 
-def losses(candidate: Candidate, objectives: Sequence[tuple[str, Direction]]) -> tuple[float, ...]:
+def losses(values: Mapping[str, float], objectives: Sequence[tuple[str, Direction]]) -> tuple[float, ...]:
     """The objectives' values, signed so that less is better."""
-    return tuple(candidate.values[key] * (-1 if d == "maximize" else 1) for key, d in objectives)
+    return tuple(values[key] * (-1 if d == "maximize" else 1) for key, d in objectives)
 
 
 def feasible(candidate: Candidate, constraints: Sequence[Constraint]) -> bool:
@@ -54,7 +54,7 @@ def front(
     candidates: Sequence[Candidate], objectives: Sequence[tuple[str, Direction]], constraints: Sequence[Constraint]
 ) -> list[int]:
     """Numbers of the feasible candidates that no other feasible one dominates, ascending."""
-    eligible = [(c.number, losses(c, objectives)) for c in candidates if feasible(c, constraints)]
+    eligible = [(c.number, losses(c.values, objectives)) for c in candidates if feasible(c, constraints)]
     return sorted(n for n, mine in eligible if not any(dominates(other, mine) for _, other in eligible))
 
 
@@ -74,7 +74,7 @@ def select(
     if policy == "knee":
         return min(candidates, key=lambda c: (_knee_distance(c, candidates, objectives), c.number)).number
     ranked = _ranked(objectives, policy)
-    return min(candidates, key=lambda c: (losses(c, ranked), c.number)).number
+    return min(candidates, key=lambda c: (losses(c.values, ranked), c.number)).number
 
 
 def _ranked(objectives: Sequence[tuple[str, Direction]], policy: Policy) -> list[tuple[str, Direction]]:
@@ -92,8 +92,8 @@ def _knee_distance(
     candidate: Candidate, among: Sequence[Candidate], objectives: Sequence[tuple[str, Direction]]
 ) -> float:
     total = 0.0
-    columns = zip(*(losses(c, objectives) for c in among), strict=True)
-    for mine, column in zip(losses(candidate, objectives), columns, strict=True):
+    columns = zip(*(losses(c.values, objectives) for c in among), strict=True)
+    for mine, column in zip(losses(candidate.values, objectives), columns, strict=True):
         low, high = min(column), max(column)
         if high > low:
             total += ((mine - low) / (high - low)) ** 2

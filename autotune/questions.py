@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.pipeline.tokens import TokenizedData
+from autotune.sequential import shuffled
 from objectives.request import PROTOCOL
 
 _DISTINCT_PROMPTS = 4
@@ -45,23 +46,38 @@ class Workload:
 @dataclass(frozen=True)
 class Questions:
     """``asked`` are the keys of every objective that is asked for or constrained; ``metrics_dir`` is where
-    the study's own metric functions lie."""
+    the study's own metric functions lie; ``stop_error`` is the chance that stopping early may err with, 0 for never.
+    """
 
     max_new_tokens: int
     stop: tuple[str, ...]
     asked: tuple[str, ...]
     confidence: float
     metrics_dir: Path
+    stop_error: float
 
 
-def answers_task(data: TokenizedData, questions: Questions) -> dict[str, Any]:
-    """The task that asks for the answer of every validation row."""
-    prompts = [list(e.prompt) for e in data.valid]
+def row_order(data: TokenizedData) -> tuple[int, ...]:
+    """The order in which validation rows are asked: mixed, so that the first of them speak for all."""
+    return shuffled(len(data.valid)) if data.task == "choice" else tuple(range(len(data.valid)))
+
+
+def answers_task(data: TokenizedData, questions: Questions, order: Sequence[int]) -> dict[str, Any]:
+    """The task that asks for the answer of every validation row, in that order."""
+    prompts = [list(data.valid[row].prompt) for row in order]
     if data.task == "choice":
         labels = [list(ids) for ids in data.label_ids]
         return {"kind": "choice", "prompts": prompts, "labels": labels, "eos_id": data.eos_id}
     return {"kind": "generate", "prompts": prompts, "max_new_tokens": questions.max_new_tokens,
             "stop_ids": [data.eos_id], "stop_strings": list(questions.stop)}
+
+
+def stopping(
+    task: Mapping[str, Any], data: TokenizedData, order: Sequence[int], rule: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """A choice task that ends after ``rows`` rows with at most so many right, for each pair of ``rule``."""
+    expected = [data.labels.index(data.valid[row].answer_text) for row in order]
+    return {**task, "expected": expected, "stop": [list(look) for look in rule]}
 
 
 def latency_task(data: TokenizedData, workload: Workload, questions: Questions) -> dict[str, Any]:

@@ -12,18 +12,22 @@ from typing import Any
 
 from autotune import schedule
 from autotune.config import StudyConfig
+from autotune.errors import StageError, StudyError
 from autotune.estimate import Estimate, artifact_bytes, estimate
+from autotune.machine_lock import MachineLock
 from autotune.pipeline import base_model, stages
-from autotune.preparation import Prepared, deploy_points, prepare
+from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions
 from autotune.report import results as report
-from autotune.report.cost import account
-from autotune.report.terminal import Terminal, show, verdict_sentence
+from autotune.report.cost import account, cost_sentence
+from autotune.report.terminal import Terminal, dropped_sentence, show, verdict_sentence
 from autotune.run_folder import RunFolder, environment
 from autotune.scoring import Scorer
+from autotune.screening import screen
 from autotune.stage_runner import StageRunner
 from autotune.store import Store
 from autotune.study import Baseline, StudyLoop
+from autotune.trials import Screening
 from autotune.workers import Worker
 from objectives.base import OBJECTIVES
 from search_spaces.space import Choice, Dimension
@@ -59,29 +63,51 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
     resolved = config.file.model_dump(mode="json", by_alias=True, exclude_none=True)
     with RunFolder(options.out, config.sha256(), resolved) as folder:
         seconds_before = account(folder.events()[:-1]).wall_s  # less this process's own start
-        worker = Worker(folder.log)
-        runner = StageRunner(Store(options.store), worker, folder, terminal)
+        worker, store = Worker(folder.log), Store(options.store, terminal.warn)
+        store.register(folder.root)
+        runner = StageRunner(store, worker, folder, terminal, MachineLock(on_wait=terminal.say))
         try:
             prepared = prepare(config, source, runner, terminal)
             folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key)})
             questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
-                                  config.file.confidence, config.base_dir)
+                                  config.file.confidence, config.base_dir, config.file.early_stop_error)
             machine = {k: environment()[k] for k in _MACHINE}
             scorer = Scorer(prepared, questions, runner, folder, machine)
-            loop = StudyLoop(config, prepared, runner, scorer, folder, terminal,
+            _require_room(config, options, prepared, scorer, terminal)
+            context = report.Context(config.file.name, config.sha256(), environment(), config.objectives,
+                                     config.measured(), config.constraints, prepared.dropped)
+            try:
+                screening = screen(prepared.points, config.constraints, scorer, terminal.warn)
+            except StageError as error:
+                raise StudyError(f"no deploy point could be measured ({error.stage}): {error.reason}") from error
+            context = replace(context, screening=screening)
+            if not screening.kept:
+                return _nothing_can_fit(context, screening, folder, terminal)
+            loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
                              _budget(config, options, seconds_before), started - seconds_before)
-            return _search(config, prepared, loop, folder, terminal)
+            return _search(config, context, loop, folder, terminal)
         finally:
             worker.close()
 
 
+def _nothing_can_fit(
+    context: report.Context, screening: Screening, folder: RunFolder, terminal: Terminal
+) -> Finished:
+    """Every deploy point fails a limit on base weights: no training could help."""
+    document = report.results(context, (), None, {}, None, account(folder.events()).as_json())
+    report.write(folder.root, document)
+    units = {key: objective.unit for key, objective in context.measured.items()}
+    terminal.say(dropped_sentence(screening, units))
+    terminal.say(cost_sentence(document["cost"]))
+    terminal.say(f"Run folder: {folder.root}")
+    return Finished(EXIT_NOTHING_FITS, document)
+
+
 def _search(
-    config: StudyConfig, prepared: Prepared, loop: StudyLoop, folder: RunFolder, terminal: Terminal
+    config: StudyConfig, context: report.Context, loop: StudyLoop, folder: RunFolder, terminal: Terminal
 ) -> Finished:
     baseline = loop.baseline()
     _say_baseline(terminal, baseline)
-    context = report.Context(config.file.name, config.sha256(), environment(), config.objectives, config.measured(),
-                             config.constraints, prepared.dropped)
 
     def write(kept: Mapping[int, str]) -> dict[str, Any]:
         document = report.results(context, loop.records(), loop.outcome(), kept, _baseline_json(baseline),
@@ -97,10 +123,7 @@ def _search(
     units = {key: objective.unit for key, objective in config.measured().items()}
     terminal.say(f"The search ended because {stop}.")
     terminal.say(verdict_sentence(records, config.objectives, config.constraints, outcome, units))
-    cost = document["cost"]
-    terminal.say(f"{_count(cost['adapters_trained'], 'adapter')} trained, "
-                 f"{_count(cost['artifacts_built'], 'artifact')} built, {cost['wall_s']:.0f} s; "
-                 f"{_count(cost['stages_reused'], 'stage')} reused.")
+    terminal.say(cost_sentence(document["cost"]))
     if outcome.selected is not None:
         terminal.say(f"Artifact: {folder.artifacts / f'trial-{outcome.selected}'}")
     terminal.say(f"Run folder: {folder.root}")
@@ -121,7 +144,7 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
     try:
         with RunFolder(scratch, config.sha256(), {}) as folder:
             worker = Worker(folder.log)
-            runner = StageRunner(Store(options.store), worker, folder, terminal)
+            runner = StageRunner(Store(options.store), worker, folder, terminal, MachineLock())
             try:
                 prepared = prepare(config, source, runner, Terminal(quiet=True))
                 gflops = runner.call("measuring this machine", stages.matmul_gflops)
@@ -129,17 +152,35 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
                 worker.close()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return _estimate(config, options, prepared, gflops), _points(config, prepared)
+    return _estimate(config, options, prepared, gflops), _points(prepared)
 
 
-def _points(config: StudyConfig, prepared: Prepared) -> list[dict[str, Any]]:
-    _, dropped = deploy_points(config.space.deploy, config.file.target.provider)
+def _points(prepared: Prepared) -> list[dict[str, Any]]:
     kept = [{"label": p.label, "size_mb": round(artifact_bytes(prepared.facts, p) / 1e6), "reason": None}
             for p in prepared.points]
-    return kept + [{"label": p.label, "size_mb": None, "reason": reason} for p, reason in dropped]
+    return kept + [{"label": p.label, "size_mb": None, "reason": reason} for p, reason in prepared.dropped]
 
 
-def _estimate(config: StudyConfig, options: Options, prepared: Prepared, gflops: float) -> Estimate:
+def _require_room(
+    config: StudyConfig, options: Options, prepared: Prepared, scorer: Scorer, terminal: Terminal
+) -> None:
+    """Before any work: raises StudyError where the disk is too small for what is still to be made.
+
+    Too little memory is only said: how much a stage needs is less sure, and some of it can be swapped.
+    """
+    have_template, have_points = scorer.held()
+    found = _estimate(config, options, prepared, gflops=1.0, have_template=have_template, have_points=have_points)
+    short = [sentence for sentence in found.misfits if sentence.startswith("disk")]
+    if short:
+        raise StudyError("; ".join(short))
+    for sentence in found.misfits:
+        terminal.warn(sentence)
+
+
+def _estimate(
+    config: StudyConfig, options: Options, prepared: Prepared, gflops: float, *, have_template: bool = False,
+    have_points: int = 0,
+) -> Estimate:
     import psutil
 
     budget = _budget(config, options)
@@ -156,6 +197,7 @@ def _estimate(config: StudyConfig, options: Options, prepared: Prepared, gflops:
         batch_size=int(_typical(space.get("batch_size")) or 8), gflops=gflops,
         prompt_tokens=work.prompt_tokens or 0, new_tokens=work.new_tokens or 1, samples=work.samples,
         free_disk=shutil.disk_usage(options.store).free, free_memory=psutil.virtual_memory().available,
+        have_template=have_template, have_points=have_points,
     )
     if budget.time_s is not None:
         found = replace(found, seconds=min(found.seconds, budget.time_s))
@@ -201,7 +243,3 @@ def _say_baseline(terminal: Terminal, baseline: Baseline) -> None:
     logits = baseline.logits
     terminal.say(f"untrained base ({baseline.deploy.label}): {shown}; exported logits agree with PyTorch on "
                  f"{logits['n']} prompts (largest difference {logits['relative']:.1e} of the largest logit)")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

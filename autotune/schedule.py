@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from autotune.constraints import Constraint
+from autotune.pareto import Direction, losses
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 from search_spaces.space import Space, Value
+
+ACCURACY = "accuracy"
 
 #: Points that do well on most small fine-tuning tasks, best guess first; moved into the space before use.
 EXPERT_POINTS: tuple[dict[str, Value], ...] = (
@@ -72,6 +77,38 @@ def missing_pairs(
 ) -> list[DeployParams]:
     """Deploy points at which this adapter still has to be scored, in the space's order."""
     return [point for point in points if (adapter, point) not in done]
+
+
+def scoring_order(points: Sequence[DeployParams], cost: Mapping[DeployParams, float]) -> list[DeployParams]:
+    """Cheapest evidence first. ``cost`` is what a row's answer takes at each point, in any unit."""
+    return sorted(points, key=lambda point: (cost[point], point.label))
+
+
+def needed_right(
+    rows: int, known: Mapping[str, float], complete: Sequence[Mapping[str, float]],
+    objectives: Sequence[tuple[str, Direction]], constraints: Sequence[Constraint],
+) -> int | None:
+    """How many of ``rows`` a new trial must get right to matter, all its values but accuracy being ``known``.
+
+    To matter is to meet the limits and be dominated by none of the ``complete`` trials that do. None where
+    that cannot be said: nothing meets the limits yet, so the nearest miss still counts, or something
+    else than accuracy is still to be measured.
+    """
+    feasible = [v for v in complete if all(c.holds(v[c.objective]) for c in constraints)]
+    others = [(key, d) for key, d in objectives if key != ACCURACY]
+    asked = {key for key, _ in others} | {c.objective for c in constraints} - {ACCURACY}
+    if not feasible or not asked <= set(known) or (ACCURACY, "maximize") not in objectives:
+        return None
+    needed = max((math.ceil(c.bound * rows - 1e-9) for c in constraints
+                  if c.objective == ACCURACY and c.op == ">="), default=0)
+    mine = losses(known, others)
+    for values in feasible:
+        theirs = losses(values, others)
+        if all(t <= m for t, m in zip(theirs, mine, strict=True)):
+            right = round(values[ACCURACY] * rows)
+            # At equal cost the same accuracy is a second best; at a higher one it is dominated.
+            needed = max(needed, right + (theirs != mine))
+    return needed
 
 
 def proposal_values(

@@ -1,4 +1,4 @@
-"""One adapter at one deploy point: artifact, probe, metrics."""
+"""One adapter at one deploy point: artifact, answers, metrics; and the base's own artifact, before any adapter."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autotune import answers
+from autotune import answers, keys, stats
 from autotune.errors import AssemblyError, ScoreError
 from autotune.pipeline import stages
+from autotune.pipeline.template_params import template_params
 from autotune.preparation import Prepared
-from autotune.questions import Questions, answers_task, latency_task, probe_request, target_fingerprint
+from autotune.questions import (
+    Questions,
+    answers_task,
+    latency_task,
+    probe_request,
+    row_order,
+    stopping,
+    target_fingerprint,
+)
 from autotune.run_folder import RunFolder, link_tree
+from autotune.sequential import stop_rule
 from autotune.stage_runner import StageRunner
-from autotune.store import Entry, Key, library_version, make_key
-from autotune.trials import Scored, StageRecord
-from objectives.request import PROTOCOL
+from autotune.stats import Measurement
+from autotune.store import Entry, Key
+from autotune.trials import Scored, Screened, StageRecord, Stopped
+from objectives.base import MB, OBJECTIVES
 from search_spaces.deploy import DeployParams
 
 _MAX_CHECKED_PROMPTS = 8
@@ -35,40 +46,70 @@ class Scorer:
         self._ask = questions
         self._run = run
         self._folder = folder
-        self._machine = machine
+        self._target = target_fingerprint(prepared.target, machine)
+        self._order = row_order(prepared.data)
+        self._screened: dict[DeployParams, Screened] = {}
         self._links: dict[Key, Entry] = {}
         self._forgotten: set[Key] = set()
 
-    def score(self, adapter: Entry | None, point: DeployParams, *, timed: bool = True) -> Scored:
-        """Measure one pair; ``adapter`` None is the base itself. Raises StageError."""
+    def held(self) -> tuple[bool, int]:
+        """Whether the store has every template of the deploy points, and how many of the points."""
+        at, store = self._at, self._run.store
+        templates = {template_params(p, at.target.provider, at.context_length) for p in (*at.points, at.reference)}
+        whole = all(store.get(keys.template(at.base.key, t)) for t in templates)
+        return whole, sum(store.get(self._point_key(p)) is not None for p in at.points)
+
+    def screen(self, point: DeployParams) -> Screened:
+        """Measure the base's own artifact: what does not depend on the adapter. Raises StageError.
+
+        Where requests are the rows' own, their latency is the adapter's, and only the size is known here.
+        """
         at, ask = self._at, self._ask
-        artifact_key, _ = self._run.artifact_key(at.base, at.data_entry, adapter, point, at.target.provider,
-                                                 at.context_length)
-        tasks = [answers_task(at.data, ask)]
-        if timed:  # first, while the process is as fresh as the one that will serve
-            tasks.insert(0, latency_task(at.data, at.workload, ask))
-        inputs = {
-            "artifact": str(artifact_key), "tasks": tasks, "protocol": PROTOCOL, "tier": "screen",
-            "target": target_fingerprint(at.target, self._machine),
-            "runtime": {n: library_version(n) for n in ("onnxruntime", "onnxruntime-genai")},
-        }
-        key = make_key("probe", 1, inputs)
+        entry = self._point(point)
+        size = {"size_mb": _size(_info(entry))}
+        if at.workload.from_rows:
+            self._screened[point] = Screened(point, size, {"point": _record(entry)})
+            return self._screened[point]
+        probe = self._timed(entry.key, entry.path, point)
+        result, _ = answers.load(probe.path)
+        values = answers.system_measurements(result, ask.asked, ask.confidence) | size
+        self._screened[point] = Screened(point, values, {"point": _record(entry), "probe": _record(probe)})
+        return self._screened[point]
+
+    def score(self, adapter: Entry | None, point: DeployParams, needed: int | None = None) -> Scored:
+        """Measure one pair; ``adapter`` None asks the base itself, untimed. Raises StageError.
+
+        With ``needed`` scoring stops once that many right answers have become out of reach (see
+        ``sequential.stop_rule``); ``Scored.stopped`` then tells, and accuracy is of the rows until there.
+        """
+        at, ask = self._at, self._ask
+        artifact = self._key(adapter, point)
         made: dict[str, Entry] = {}
-        request, size = None, 0
-        if self._run.store.get(key) is None:  # a stored measurement needs no artifact
-            made["assemble"], path, info = self._linked(adapter, point)
-            request = probe_request(path, at.target, info["min_generator_length"], tasks)
-            size = info["size_bytes"]
-        probe = self._run.measurement(key, {**inputs, "tasks": len(tasks)}, request, size, f"measuring {point.label}")
-        result, size = answers.load(probe.path)
-        references = [e.answer_text for e in at.data.valid]
-        values = answers.system_measurements(result, size, ask.asked, ask.confidence)
-        values |= self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked),
-                                 answers.texts(result, at.data), references, at.data.labels, ask.confidence,
-                                 ask.metrics_dir, error=ScoreError)
-        records = {name: StageRecord(str(e.key), round(e.seconds, 3), e.cached) for name, e in
-                   {**made, "probe": probe}.items()}
-        return Scored(values, records, artifact_key)
+        values: dict[str, Measurement] = {}
+        if adapter is not None and at.workload.from_rows:
+            folder = self._taken(adapter, point, artifact, made)
+            made["probe"] = probe = self._timed(artifact, folder, point)
+            values |= answers.system_measurements(answers.load(probe.path)[0], ask.asked, ask.confidence)
+        elif adapter is not None:
+            values |= self._screened[point].values
+        entry = self._answers(adapter, point, artifact, needed, made)
+        result, size = answers.load(entry.path)
+        values["size_mb"] = stats.exact(size / MB, 1, OBJECTIVES["size_mb"].unit)
+        stopped = None
+        if result.stopped_after is not None:
+            right = answers.right(result, at.data, self._order)
+            stopped = Stopped(result.stopped_after, len(at.data.valid), right, needed or 0, ask.stop_error)
+            values["accuracy"] = stats.proportion(right, result.stopped_after, ask.confidence)
+        else:
+            references = [e.answer_text for e in at.data.valid]
+            values |= self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked),
+                                     answers.texts(result, at.data, self._order), references, at.data.labels,
+                                     ask.confidence, ask.metrics_dir, error=ScoreError)
+        timed_on_base = adapter is not None and not at.workload.from_rows
+        on_base = set(self._screened[point].values) - {"size_mb"} if timed_on_base else set()
+        shared = self._screened[point].stages if timed_on_base else {}
+        return Scored(values, {**shared, **{n: _record(e) for n, e in made.items()}}, artifact, frozenset(on_base),
+                      stopped)
 
     def check_reference(self) -> Mapping[str, Any]:
         """Export the untrained base at the highest precision and hold its logits against PyTorch's.
@@ -77,26 +118,25 @@ class Scorer:
             ExportError: they disagree, so no trial's parameters could be blamed for what follows.
         """
         at = self._at
-        key, _ = self._run.artifact_key(at.base, at.data_entry, None, at.reference, at.target.provider,
-                                        at.context_length)
+        key = self._point_key(at.reference)
 
-        def linked() -> tuple[Path, int]:
-            _, path, info = self._linked(None, at.reference)
-            return path, info["min_generator_length"]
+        def artifact() -> tuple[Path, int]:
+            entry = self._point(at.reference)
+            return entry.path / stages.ARTIFACT_FOLDER, _info(entry)["min_generator_length"]
 
         step = max(1, len(at.data.valid) // _MAX_CHECKED_PROMPTS)
         prompts = [e.prompt for e in at.data.valid[::step][:_MAX_CHECKED_PROMPTS]]
-        entry = self._run.export_check(at.base, key, prompts, at.target, linked)
+        entry = self._run.export_check(at.base, key, prompts, at.target, artifact)
         check: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
         return check
 
-    def keep(self, adapter: Entry | None, point: DeployParams, name: str) -> None:
+    def keep(self, adapter: Entry, point: DeployParams, name: str) -> None:
         """The artifact into the run folder under ``name``, made again if the store has it no more."""
         target = self._folder.artifacts / name
         if not target.exists():
-            _, path, _ = self._linked(adapter, point)
+            folder = self._taken(adapter, point, self._key(adapter, point), {})
             target.parent.mkdir(parents=True, exist_ok=True)
-            link_tree(path, target)
+            link_tree(folder / stages.ARTIFACT_FOLDER, target)
 
     def forget(self, artifact: Key, name: str | None) -> None:
         """Free the disk of an artifact that is no longer wanted; its measurement stays."""
@@ -108,29 +148,99 @@ class Scorer:
             shutil.rmtree(self._folder.scratch / "artifact" / artifact.digest, ignore_errors=True)
             self._run.store.drop(artifact)
 
-    def _linked(self, adapter: Entry | None, point: DeployParams) -> tuple[Entry, Path, Mapping[str, Any]]:
-        """The stored artifact through a link of our own, which stays whole if another run frees its entry."""
-        at = self._at
-        key, _ = self._run.artifact_key(at.base, at.data_entry, adapter, point, at.target.provider, at.context_length)
-        if key not in self._links:
-            self._links[key] = self._link(adapter, point)
-        entry = self._links[key]
-        folder = self._folder.scratch / "artifact" / key.digest
-        info: Mapping[str, Any] = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
-        return entry, folder / stages.ARTIFACT_FOLDER, info
+    def _answers(
+        self, adapter: Entry | None, point: DeployParams, artifact: Key, needed: int | None, made: dict[str, Entry]
+    ) -> Entry:
+        at, ask = self._at, self._ask
+        task = answers_task(at.data, ask, self._order)
+        whole = keys.probe("answers", artifact, [task], self._target, "screen")
+        key = whole
+        if needed is not None and self._run.store.get(whole) is None:
+            rule = stop_rule(len(at.data.valid), needed, ask.stop_error)
+            if rule:
+                task = stopping(task, at.data, self._order, rule)
+                key = keys.probe("answers", artifact, [task], self._target, "screen")
 
-    def _link(self, adapter: Entry | None, point: DeployParams) -> Entry:
+        def request() -> tuple[Mapping[str, Any], int]:
+            folder = self._taken(adapter, point, artifact, made)
+            info = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
+            asked = probe_request(folder / stages.ARTIFACT_FOLDER, at.target, info["min_generator_length"], [task])
+            return asked, info["size_bytes"]
+
+        entry = self._run.measurement("answers", key, request, f"scoring {point.label}", timed=False)
+        made["answers"] = entry
+        if key != whole and answers.load(entry.path)[0].stopped_after is None:
+            self._run.copy(whole, entry)  # it got to the end, so it holds for whoever needs all rows
+        return entry
+
+    def _timed(self, artifact: Key, folder: Path, point: DeployParams) -> Entry:
+        at, ask = self._at, self._ask
+        task = latency_task(at.data, at.workload, ask)
+        key = keys.probe("probe", artifact, [task], self._target, "screen")
+
+        def request() -> tuple[Mapping[str, Any], int]:
+            info = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
+            asked = probe_request(folder / stages.ARTIFACT_FOLDER, at.target, info["min_generator_length"], [task])
+            return asked, info["size_bytes"]
+
+        return self._run.measurement("probe", key, request, f"measuring {point.label}", timed=True)
+
+    def _point_key(self, point: DeployParams) -> Key:
+        at = self._at
+        template = template_params(point, at.target.provider, at.context_length)
+        return keys.point(keys.template(at.base.key, template), point, at.target.provider, at.context_length)
+
+    def _point(self, point: DeployParams) -> Entry:
+        at = self._at
+        template = template_params(point, at.target.provider, at.context_length)
+        return self._run.point(at.base, template, point, at.target.provider, at.context_length)
+
+    def _key(self, adapter: Entry | None, point: DeployParams) -> Key:
+        """Of the artifact; the base's own is the point's."""
+        if adapter is None:
+            return self._point_key(point)
+        at = self._at
+        template = keys.template(at.base.key, template_params(point, at.target.provider, at.context_length))
+        tokenizer = keys.tokenizer(template, at.data.valid, at.data.chat)
+        return keys.artifact(self._point_key(point), tokenizer, adapter.key, at.data.eos_id)
+
+    def _taken(self, adapter: Entry | None, point: DeployParams, key: Key, made: dict[str, Entry]) -> Path:
+        """The artifact's folder: the point's own, or a link of ours that stays whole if another run frees it."""
+        if adapter is None:
+            return self._point(point).path
+        if key not in self._links:
+            self._links[key] = self._link(adapter, point, key)
+        made["assemble"] = self._links[key]
+        return self._folder.scratch / "artifact" / key.digest
+
+    def _link(self, adapter: Entry, point: DeployParams, key: Key) -> Entry:
         at = self._at
         for _ in range(_LINK_TRIES):
-            entry = self._run.artifact(at.base, at.data_entry, adapter, point, at.target.provider, at.context_length)
-            folder = self._folder.scratch / "artifact" / entry.key.digest
+            template = template_params(point, at.target.provider, at.context_length)
+            tokenizer = self._run.tokenizer(at.base, template, at.data)
+            entry = self._run.artifact(key, at.base, self._point(point), tokenizer, adapter, at.data.eos_id,
+                                       point.label)
+            folder = self._folder.scratch / "artifact" / key.digest
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 link_tree(entry.path, folder)
             except (OSError, shutil.Error) as error:
-                if self._run.store.get(entry.key):  # not freed under us by another run: a real fault
+                if self._run.store.get(key):  # not freed under us by another run: a real fault
                     raise AssemblyError(f"{entry.path}: {error}") from error
             else:
-                self._forgotten.discard(entry.key)
+                self._forgotten.discard(key)
                 return entry
         raise AssemblyError(f"another run on this store freed {point.label} {_LINK_TRIES} times while it was taken")
+
+
+def _record(entry: Entry) -> StageRecord:
+    return StageRecord(str(entry.key), round(entry.seconds, 3), entry.cached)
+
+
+def _info(entry: Entry) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
+    return found
+
+
+def _size(info: Mapping[str, Any]) -> Measurement:
+    return stats.exact(info["size_bytes"] / MB, 1, OBJECTIVES["size_mb"].unit)

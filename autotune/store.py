@@ -3,7 +3,7 @@
 A key covers the stage's name and version, its parameters, the digests of its inputs and the versions
 of the libraries that shape the result. An entry is written beside, fsynced and renamed, so it exists
 whole or not at all; one file lock an entry makes a second process wait instead of repeating the work.
-Failures are never stored.
+Failures are never stored. A manifest in the entry holds what made it and the sha256 of every file.
 """
 
 from __future__ import annotations
@@ -12,28 +12,48 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-MANIFEST = "manifest.json"
-_DROPPED, _MAKING = ".dropped-", ".making-"
+from autotune.manifest import (
+    MANIFEST,
+    Inode,
+    StoredFile,
+    UnusableError,
+    check_files,
+    commit,
+    disk_files,
+    fsync_folder,
+    hashes_by_inode,
+    is_unusable,
+    read_manifest,
+)
+from autotune.manifest import file_sha256 as file_sha256
+from autotune.manifest import write_atomically as write_atomically
+
+_DROPPED, _MAKING, _DAMAGED, _RUNS = ".dropped-", ".making-", ".damaged-", ".runs"
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_SET_ASIDE = re.compile(r"[0-9a-f]{32}\.damaged-[0-9a-f]{8}")
+_KEEP_DAMAGED_S = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
 class Key:
-    """Names one entry: ``{stage}/{digest}``."""
+    """Names one entry: ``{stage}/{digest}``. ``content`` is what was hashed; a key to look up may lack it."""
 
     stage: str
     digest: str
+    content: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.stage}/{self.digest}"
@@ -49,6 +69,29 @@ class Entry:
     cached: bool
 
 
+@dataclass(frozen=True)
+class Stored:
+    """One entry of a listing. ``bytes`` leaves out files that an entry listed before it links too.
+
+    ``last_used`` and ``created`` are seconds since the epoch.
+    """
+
+    key: Key
+    path: Path
+    bytes: int
+    last_used: float
+    created: float
+    files: tuple[StoredFile, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A run folder that uses the store, and when it last said so (seconds since the epoch)."""
+
+    path: Path
+    time: float
+
+
 def make_key(stage: str, version: int, inputs: Mapping[str, Any], libraries: tuple[str, ...] = ()) -> Key:
     """The key of a stage's output. ``inputs`` are JSON values: parameters and digests of contents."""
     content = {
@@ -56,7 +99,7 @@ def make_key(stage: str, version: int, inputs: Mapping[str, Any], libraries: tup
         "libraries": {name: library_version(name) for name in sorted(libraries)},
     }
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return Key(stage, hashlib.sha256(text.encode()).hexdigest()[:32])
+    return Key(stage, hashlib.sha256(text.encode()).hexdigest()[:32], json.loads(text))
 
 
 def library_version(name: str) -> str:
@@ -66,83 +109,197 @@ def library_version(name: str) -> str:
         return "none"
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class Store:
-    """A folder of entries, shared by any number of studies and processes."""
+    """A folder of entries, shared by any number of studies and processes.
 
-    def __init__(self, root: Path) -> None:
+    ``on_damage`` is given one sentence for the user when a damaged entry is set aside.
+    """
+
+    def __init__(self, root: Path, on_damage: Callable[[str], None] | None = None) -> None:
         self.root = root
+        self._on_damage = on_damage
         root.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
     def path(self, key: Key) -> Path:
         return self.root / key.stage / key.digest
 
-    def get(self, key: Key) -> Entry | None:
-        """The entry, or None when there is none or it lacks a file its manifest names.
+    def get(self, key: Key, *, verify: bool = False) -> Entry | None:
+        """The entry, or None when there is none or it is not what its manifest says.
 
-        A damaged entry is moved aside (``*.damaged-…``), so that it is made again.
+        Sizes are compared always, the sha256 of every file with ``verify``. A damaged entry is moved
+        aside (``*.damaged-…``), so that it is made again.
         """
-        path = self.path(key)
-        if not path.exists():
-            return None
         try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-            whole = all((path / name).stat().st_size == size for name, size in manifest["files"].items())
-        except (OSError, ValueError, KeyError):
-            whole = False
-        if not whole:
-            path.rename(path.with_name(f"{path.name}.damaged-{uuid.uuid4().hex[:8]}"))
+            return self._read(key, verify)
+        except UnusableError:
+            # Looked at again under the lock: what we read may have been replaced by a whole one meanwhile.
+            with contextlib.suppress(Timeout), self._locked(key, timeout=0):
+                return self._read_or_clear(key, verify)
             return None
-        return Entry(key, path, manifest["seconds"], cached=True)
 
-    def make(self, key: Key, inputs: Mapping[str, Any], produce: Callable[[Path], None]) -> Entry:
+    def make(
+        self, key: Key, produce: Callable[[Path], object], parents: Sequence[Entry] = (), *,
+        during: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> Entry:
         """The stored entry, or what ``produce`` writes into the empty folder it is given.
 
+        ``parents`` are entries whose files it may hard-link: their sha256 is taken over, not computed again.
+        ``during`` gives what is held while the entry is made, hashed and synced, such as the machine's lock; it is
+        entered under the entry's own lock, and waiting for it is not counted in ``seconds``.
         Whatever ``produce`` raises passes through, and leaves nothing behind.
         """
         with self._locked(key):
-            entry = self.get(key)
+            entry = self._read_or_clear(key, verify=False)
             if entry:
                 return entry
-            with self._workspace(key) as folder:
+            with self._workspace(key) as folder, during():
                 start = time.perf_counter()
                 produce(folder)
                 seconds = time.perf_counter() - start
-                _write_manifest(folder, key, inputs, seconds)
+                commit(folder, _facts(key, seconds), self._hashes(parents))
                 target = self.path(key)
                 folder.rename(target)
-                _fsync(target.parent)
-            return Entry(key, self.path(key), seconds, cached=False)
+                fsync_folder(target.parent)
+            return Entry(key, target, seconds, cached=False)
 
-    def drop(self, key: Key) -> None:
-        """Forget an entry and free its disk, unless another process works on it just now."""
+    def drop(self, key: Key, unused_since: float | None = None) -> bool:
+        """Forget an entry and free its disk, unless another process works on it just now.
+
+        With ``unused_since`` (seconds since the epoch) an entry that was used after it stays. True if it went.
+        """
         path = self.path(key)
         if not path.exists():
-            return
+            return False
         try:
             with self._locked(key, timeout=0):
+                if unused_since is not None and (path / MANIFEST).stat().st_mtime > unused_since:
+                    return False
                 doomed = path.with_name(f"{_DROPPED}{uuid.uuid4().hex[:8]}")
                 path.rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
+                return True
         except (Timeout, FileNotFoundError):
+            return False
+
+    def busy(self, key: Key) -> bool:
+        """Whether a process holds the entry's lock: it makes the entry, or takes it away."""
+        if not self._lock_path(key).exists():
+            return False
+        try:
+            with self._locked(key, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def entries(self) -> Iterator[Stored]:
+        """Every whole-looking entry, the oldest first, so that a template counts what its artifacts link."""
+        found = []
+        for path in self.root.glob("[!.]*/[!.]*"):
+            with contextlib.suppress(OSError, UnusableError):
+                manifest = read_manifest(path)
+                if manifest["key"] == f"{path.parent.name}/{path.name}":
+                    found.append((manifest["created"], (path / MANIFEST).stat().st_mtime, path, disk_files(path)))
+        seen: set[Inode] = set()
+        for created, last_used, path, files in sorted(found, key=lambda item: (item[0], str(item[2]))):
+            new = {f.inode: f.bytes for f in files if f.inode not in seen}
+            seen.update(new)
+            yield Stored(Key(path.parent.name, path.name), path, sum(new.values()), last_used, created, files)
+
+    def leftovers(self) -> list[Path]:
+        """Folders that nothing reads again: damaged entries, and entries of another format."""
+        folders = [p for p in self.root.glob("[!.]*/*") if p.is_dir()]
+        return sorted(p for p in folders if _SET_ASIDE.fullmatch(p.name)
+                      or (_DIGEST.fullmatch(p.name) and is_unusable(p)))
+
+    def clear(self, leftover: Path) -> None:
+        """Remove one of ``leftovers``, unless a process made a whole entry of it meanwhile, or does so now."""
+        if _SET_ASIDE.fullmatch(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
             return
+        with contextlib.suppress(Timeout), self._locked(Key(leftover.parent.name, leftover.name), timeout=0):
+            if is_unusable(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def register(self, run_folder: Path) -> None:
+        """Remember that this run uses the store: what it names in its events.jsonl is not garbage."""
+        path = run_folder.resolve()
+        file = self._registration(path)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps({"path": str(path), "time": time.time()}, ensure_ascii=False))
+
+    def registered(self) -> list[Registered]:
+        """The runs that use the store."""
+        runs = []
+        for file in sorted((self.root / _RUNS).glob("*.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                found = json.loads(file.read_text(encoding="utf-8"))
+                runs.append(Registered(Path(found["path"]), float(found["time"])))
+        return runs
+
+    def unregister(self, run_folder: Path) -> None:
+        """Forget a run that is no more."""
+        self._registration(run_folder).unlink(missing_ok=True)
+
+    def _registration(self, run_folder: Path) -> Path:
+        return self.root / _RUNS / f"{hashlib.sha256(str(run_folder).encode()).hexdigest()[:32]}.json"
+
+    def _read(self, key: Key, verify: bool) -> Entry | None:
+        """The entry, or None when there is none. Raises UnusableError."""
+        path = self.path(key)
+        if not path.exists():
+            return None
+        manifest = read_manifest(path)
+        check_files(path, manifest, verify)
+        with contextlib.suppress(OSError):
+            os.utime(path / MANIFEST)  # the time of last use: what is used least is freed first
+        return Entry(key, path, manifest["seconds"], cached=True)
+
+    def _read_or_clear(self, key: Key, verify: bool) -> Entry | None:
+        """As ``_read``; what is unusable goes out of the way. The caller holds the entry's lock."""
+        try:
+            return self._read(key, verify)
+        except UnusableError as found:
+            path = self.path(key)
+            word = _DAMAGED if found.reason else _DROPPED
+            aside = path.with_name(f"{path.name if found.reason else ''}{word}{uuid.uuid4().hex[:8]}")
+            try:
+                path.rename(aside)
+            except FileNotFoundError:  # another process was quicker
+                return None
+            if not found.reason:
+                shutil.rmtree(aside, ignore_errors=True)
+                return None
+            os.utime(aside)  # its age counts from now
+            if self._on_damage:
+                self._on_damage(f"The stored {key} is damaged ({found.reason}); it is set aside and made again.")
+            return None
+
+    def _hashes(self, parents: Sequence[Entry]) -> dict[tuple[Inode, int], str]:
+        found: dict[tuple[Inode, int], str] = {}
+        for parent in parents:
+            with contextlib.suppress(OSError, UnusableError):  # a base used where it lies has no manifest
+                found |= hashes_by_inode(self.path(parent.key))
+        return found
+
+    def _lock_path(self, key: Key) -> Path:
+        return self.root / ".locks" / f"{key.stage}-{key.digest}.lock"
 
     @contextmanager
     def _locked(self, key: Key, timeout: float = -1) -> Iterator[None]:
-        locks = self.root / ".locks"
-        locks.mkdir(exist_ok=True)
-        with FileLock(locks / f"{key.stage}-{key.digest}.lock", timeout=timeout):
+        path = self._lock_path(key)
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(path, timeout=timeout):
             yield
 
     def _sweep(self) -> None:
-        """Clear what killed processes left half dropped, or half made by nobody who is alive."""
+        """Clear what killed processes left half dropped, or half made by nobody alive, and old damaged entries."""
         for folder in self.root.glob(f"*/{_DROPPED}*"):
             shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.root.glob(f"*/*{_DAMAGED}*"):
+            with contextlib.suppress(OSError):
+                if _SET_ASIDE.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > _KEEP_DAMAGED_S:
+                    shutil.rmtree(folder, ignore_errors=True)
         for folder in self.root.glob(f"*/{_MAKING}*"):
             key = Key(folder.parent.name, folder.name.removeprefix(_MAKING))
             with contextlib.suppress(Timeout), self._locked(key, timeout=0):
@@ -160,31 +317,6 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_manifest(folder: Path, key: Key, inputs: Mapping[str, Any], seconds: float) -> None:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    for path in files:
-        _fsync(path)
-    manifest = {
-        "key": str(key), "inputs": inputs, "seconds": round(seconds, 3),
-        "files": {p.relative_to(folder).as_posix(): p.stat().st_size for p in files},
-    }
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside, fsync, rename: a reader sees the old file or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _facts(key: Key, seconds: float) -> dict[str, Any]:
+    made_of = {name: key.content.get(name) for name in ("version", "inputs", "libraries")}
+    return {"key": str(key), "stage": key.stage, **made_of, "seconds": round(seconds, 3)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from autotune.run_folder import RunFolder
 from autotune.scoring import Scorer
 from autotune.stage_runner import StageRunner
 from autotune.store import Entry
-from autotune.trials import Scored, StageRecord, TrialRecord
+from autotune.trials import Scored, Screened, StageRecord, TrialRecord
 from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -48,10 +48,12 @@ class StudyLoop:
     """One study in one run folder, from wherever an earlier process left it."""
 
     def __init__(
-        self, config: StudyConfig, prepared: Prepared, run: StageRunner, scorer: Scorer, folder: RunFolder,
-        terminal: Terminal, budget: schedule.Budget, started: float,
+        self, config: StudyConfig, prepared: Prepared, screened: Sequence[Screened], run: StageRunner, scorer: Scorer,
+        folder: RunFolder, terminal: Terminal, budget: schedule.Budget, started: float,
     ) -> None:
         """``started`` is the monotonic time at which one unbroken process would have begun."""
+        self._screened = {s.point: s for s in screened}
+        self._points = schedule.scoring_order(list(self._screened), {s.point: _row_cost(s) for s in screened})
         self._config, self._at, self._run, self._scorer = config, prepared, run, scorer
         self._folder, self._terminal, self._budget = folder, terminal, budget
         self._started = started
@@ -82,12 +84,11 @@ class StudyLoop:
         """Measure the untrained base. Raises StudyError when its export disagrees with PyTorch."""
         try:
             logits = self._scorer.check_reference()
-            scored = self._scorer.score(None, self._at.reference, timed=False)
+            scored = self._scorer.score(None, self._at.reference)
         except ExportError as error:
             raise StudyError(f"the base model does not survive its export: {error.reason}") from error
         except StageError as error:
             raise StudyError(f"the untrained base could not be measured ({error.stage}): {error.reason}") from error
-        self._scorer.forget(scored.artifact, None)
         return Baseline(self._at.reference, scored, logits)
 
     def search(self, on_trial: Any) -> str:
@@ -111,22 +112,18 @@ class StudyLoop:
 
     def keep_front(self) -> dict[int, str]:
         """The front's artifacts into the run folder, every other one off the disk; number → folder name."""
-        records = {r.number: r for r in self.records() if r.state == "COMPLETE"}
-        outcome = self.outcome()
-        wanted = set(outcome.front) | ({outcome.miss.trial} if outcome.miss else set())
-        kept = {}
-        for number, record in records.items():
-            name = f"trial-{number}"
-            if number in wanted:
-                try:
-                    if not (self._folder.artifacts / name).exists():
-                        self._scorer.keep(self._adapter(record.adapter), record.deploy, name)
-                    kept[number] = name
-                except StageError as error:
-                    self._terminal.warn(f"the artifact of trial {number} could not be kept: {error.reason}")
-            elif record.artifact:
-                self._scorer.forget(record.artifact, name)
-        self._run.clear_merged()
+        self._drop_dominated()
+        wanted, kept = self._wanted(), {}
+        for record in self.records():
+            if record.number not in wanted:
+                continue
+            name = f"trial-{record.number}"
+            try:
+                if not (self._folder.artifacts / name).exists():
+                    self._scorer.keep(self._adapter(record.adapter), record.deploy, name)
+                kept[record.number] = name
+            except StageError as error:
+                self._terminal.warn(f"the artifact of trial {record.number} could not be kept: {error.reason}")
         return kept
 
     def kept(self) -> dict[int, str]:
@@ -136,13 +133,13 @@ class StudyLoop:
 
     def _try(self, proposal: Trial, params: AdapterParams, on_trial: Any) -> None:
         done = {r.pair for r in self.records() if not r.interrupted}
-        points = schedule.missing_pairs(params, self._at.points, done)
+        points = schedule.missing_pairs(params, self._points, done)
         self._terminal.adapter(self._proposals.count(), params)
         self._say_plan()
         try:
             entry = self._adapter(params)
         except StageError as error:
-            trial = self._ledger.begin(proposal, params, self._at.points[0])
+            trial = self._ledger.begin(proposal, params, self._points[0])
             self._proposals.fail(proposal, error.reason)
             self._failed(trial, error, on_trial)
             return
@@ -150,7 +147,6 @@ class StudyLoop:
             if schedule.spent_up(self._budget, self._spent()):
                 break
             self._score(proposal, params, entry, point, on_trial)
-        self._run.clear_merged()
         self._conclude(proposal, params)
 
     def _score(
@@ -158,9 +154,9 @@ class StudyLoop:
     ) -> None:
         trial = self._ledger.begin(proposal, params, point)
         try:
-            scored = self._scorer.score(entry, point)
+            scored = self._scorer.score(entry, point, self._needed(point))
             missing = [key for key in self._config.measured() if key not in scored.values]
-            if missing:
+            if missing and not scored.stopped:
                 raise ProbeError(f"{', '.join(missing)} was not measured; no limit on it can be held")
         except StageError as error:
             self._failed(trial, error, on_trial)
@@ -168,11 +164,29 @@ class StudyLoop:
         self._failures.clear()
         record = {name: asdict(stage) for name, stage in
                   {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
-        self._ledger.complete(trial, scored, str(entry.key), record, _rungs(entry))
+        if scored.stopped:
+            self._ledger.prune(trial, scored, str(entry.key), record, _rungs(entry), scored.stopped.sentence())
+            self._scorer.forget(scored.artifact, None)
+        else:
+            self._ledger.complete(trial, scored, str(entry.key), record, _rungs(entry))
         self._drop_dominated()
         self._say_plan()
         self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
         on_trial()
+
+    def _needed(self, point: DeployParams) -> int | None:
+        """How many rows a trial at this point must get right to matter; None when it may not be stopped."""
+        if self._at.data.task != "choice" or not self._config.file.early_stop_error:
+            return None
+        complete = [r for r in self.records() if r.state == "COMPLETE"]
+        known = {key: m.value for key, m in self._screened[point].values.items()}
+        # An artifact of the point itself tells the size to the byte.
+        sizes = (r.values["size_mb"].value for r in complete if r.deploy == point)
+        known["size_mb"] = next(sizes, known["size_mb"])
+        return schedule.needed_right(
+            len(self._at.data.valid), known, [{k: m.value for k, m in r.values.items()} for r in complete],
+            [(key, o.direction) for key, o in self._config.objectives], self._config.constraints,
+        )
 
     def _failed(self, trial: Trial, error: StageError, on_trial: Any) -> None:
         self._ledger.fail(trial, error.stage, error.reason)
@@ -187,8 +201,10 @@ class StudyLoop:
     def _conclude(self, proposal: Trial, params: AdapterParams) -> None:
         """Tell the proposal study, unless the budget ended in the middle of the adapter."""
         mine = [r for r in self.records() if r.adapter == params and not r.interrupted]
-        complete = {r.deploy: {k: m.value for k, m in r.values.items()} for r in mine if r.state == "COMPLETE"}
-        if {r.deploy for r in mine} < set(self._at.points):
+        # What was known of a pruned trial when it was ended is evidence about its adapter too.
+        complete = {r.deploy: {k: m.value for k, m in r.values.items()}
+                    for r in mine if r.state in ("COMPLETE", "PRUNED")}
+        if not {r.deploy for r in mine} >= set(self._points):
             return
         if not complete:
             self._proposals.fail(proposal, "no deploy point could be measured")
@@ -206,11 +222,15 @@ class StudyLoop:
 
     def _drop_dominated(self) -> None:
         """Only artifacts that may still be chosen keep their disk."""
-        outcome = self.outcome()
-        wanted = set(outcome.front) | ({outcome.miss.trial} if outcome.miss else set())
+        wanted = self._wanted()
         for record in self.records():
             if record.state == "COMPLETE" and record.artifact and record.number not in wanted:
                 self._scorer.forget(record.artifact, f"trial-{record.number}")
+
+    def _wanted(self) -> set[int]:
+        """The trials whose artifacts may still be chosen."""
+        outcome = self.outcome()
+        return set(outcome.front) | ({outcome.miss.trial} if outcome.miss else set())
 
     def _spent(self) -> schedule.Spent:
         counted = sum(not r.interrupted for r in self.records())
@@ -221,7 +241,7 @@ class StudyLoop:
         spent, budget = self._spent(), self._budget
         done = spent.trials - self._trials_before
         planned = min(
-            (limit for limit in (budget.trials, budget.adapters and budget.adapters * len(self._at.points)) if limit),
+            (limit for limit in (budget.trials, budget.adapters and budget.adapters * len(self._points)) if limit),
             default=None,
         )
         if planned is None:
@@ -242,6 +262,12 @@ class StudyLoop:
         asked = [key for key, o in self._config.objectives if o.source in sources]
         limited = [key for key, o in self._config.measured().items() if o.source in sources]
         return asked or limited[:1] or ["accuracy" if self._at.data.task == "choice" else "exact_match"]
+
+
+def _row_cost(screened: Screened) -> float:
+    """What a row's answer takes at a point: its time to first token, or its size where no time is known yet."""
+    values = screened.values
+    return values["ttft_ms.p50"].value if "ttft_ms.p50" in values else values["size_mb"].value
 
 
 def _rungs(entry: Entry) -> list[dict[str, Any]]:

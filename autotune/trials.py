@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autotune.pareto import Candidate
+from autotune.pareto import Candidate, Miss
 from autotune.stats import Measurement
 from autotune.store import Key
 from search_spaces.adapter import AdapterParams
@@ -19,7 +19,10 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One visible trial. ``adapter_key`` names its adapter in the store; ``failure`` is (stage, reason)."""
+    """One visible trial. ``adapter_key`` names its adapter in the store; ``failure`` is (stage, reason).
+
+    A pruned trial's ``failure`` says why it was ended; its accuracy is that of the rows until then.
+    """
 
     number: int
     state: State
@@ -31,6 +34,7 @@ class TrialRecord:
     artifact: Key | None
     failure: tuple[str, str] | None
     rungs: Sequence[Mapping[str, Any]] = ()
+    on_base: frozenset[str] = frozenset()
 
     @property
     def pair(self) -> tuple[AdapterParams, DeployParams]:
@@ -55,9 +59,60 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
+class Screened:
+    """A deploy point's latency, memory and size on base weights, as far as they do not depend on the adapter."""
+
+    point: DeployParams
+    values: Mapping[str, Measurement]
+    stages: Mapping[str, StageRecord]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A point that no adapter can save, and why; ``screened`` is None where it could not even be measured."""
+
+    point: DeployParams
+    reason: str
+    screened: Screened | None = None
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The deploy points before any training. Where ``kept`` is empty, ``miss`` tells the nearest limit; its
+    ``trial`` is an index into ``dropped``."""
+
+    kept: tuple[Screened, ...]
+    dropped: tuple[Dropped, ...]
+    miss: Miss | None = None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Scoring that ended early: ``right`` of the first ``answered`` rows, when ``needed`` of ``rows`` would matter.
+
+    ``error`` bounds the chance that all rows would have given ``needed`` after all.
+    """
+
+    answered: int
+    rows: int
+    right: int
+    needed: int
+    error: float
+
+    def sentence(self) -> str:
+        return (f"stopped after {self.answered} of {self.rows} rows: {self.right} right, where {self.needed} of all "
+                f"would matter (chance of a wrong stop at most {self.error:g})")
+
+
+@dataclass(frozen=True)
 class Scored:
-    """A measured pair: every number by key, the stages it took, the artifact's key."""
+    """A measured pair: every number by key, the stages it took, the artifact's key.
+
+    ``on_base`` names the values that were measured on base weights, as they depend on the deploy point alone.
+    """
 
     values: Mapping[str, Measurement]
     stages: Mapping[str, StageRecord]
     artifact: Key
+    on_base: frozenset[str] = frozenset()
+    stopped: Stopped | None = None

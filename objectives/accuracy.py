@@ -62,15 +62,23 @@ def choose(model: Any, prompt: Sequence[int], trie: Node, min_generator_length: 
     generator.append_tokens(ids_array(prompt))
     node = trie
     while True:
-        allowed = list(node.children)
-        logits = last_logits(generator)[allowed]
-        if np.isnan(logits).any():
-            raise FloatingPointError("the model's logits are not numbers (NaN)")
-        token = allowed[int(logits.argmax())]
+        token = greedy(node, last_logits(generator))
         node = node.children[token]
         if node.label is not None:
             return node.label
         generator.append_tokens(ids_array([token]))
+
+
+def greedy(node: Node, logits: np.ndarray[Any, np.dtype[np.float32]]) -> int:
+    """The allowed token with the largest of ``logits`` [vocabulary], the smallest id among equals.
+
+    Raises FloatingPointError when an allowed logit is not a number.
+    """
+    allowed = list(node.children)
+    values = logits[allowed]
+    if np.isnan(values).any():
+        raise FloatingPointError("the model's logits are not numbers (NaN)")
+    return allowed[int(values.argmax())]
 
 
 def last_logits(generator: Any) -> np.ndarray[Any, np.dtype[np.float32]]:

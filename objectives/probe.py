@@ -3,22 +3,29 @@
 ``python -m objectives.probe REQUEST.json [--parent-pipe]`` prints JSON lines to stdout and nothing else.
 With ``--parent-pipe`` it ends as soon as its stdin is closed, and so with the process at the other end.
 
-Request (protocol 1; tasks run in their order, one prompt at a time)::
+Request (protocol 2; tasks run in their order)::
 
-    {"protocol": 1, "artifact": FOLDER, "provider": "cpu", "provider_options": {}, "threads": 2,
+    {"protocol": 2, "artifact": FOLDER, "provider": "cpu", "provider_options": {}, "threads": 2,
      "min_generator_length": 0,      # some models need a generator of at least this many tokens
      "tasks": [
-       {"kind": "choice", "prompts": [[ids]], "labels": [[ids]], "eos_id": 1},
+       {"kind": "choice", "prompts": [[ids]], "labels": [[ids]], "eos_id": 1,
+        "expected": [label], "stop": [[rows, at_most_right]]},     # both or neither; rows increasing
        {"kind": "generate", "prompts": [[ids]], "max_new_tokens": n, "stop_ids": [], "stop_strings": []},
        {"kind": "latency", "prompts": [[ids]], "new_tokens": n, "ignore_eos": true, "stop_ids": [],
         "warmup": w, "samples": s, "min_seconds": 0}]}
 
+A choice task with ``stop`` ends once at most ``at_most_right`` of its first ``rows`` rows are right. Rows are
+answered in their order, except that those between two looks, or all where there are none, come in any order.
+Where a choice task is the last one, its rows may be answered by a way that takes less time and gives the same
+labels (`objectives.scoring`); its memory is then that of one at a time: the peak after its longest prompt.
+
 Events, one a line; ``task`` is the index into ``tasks``, ``row`` the index into its prompts::
 
-    {"event": "start", "protocol": 1, "pid", "versions": {...}, "machine": {...}}
+    {"event": "start", "protocol": 2, "pid", "versions": {...}, "machine": {...}}
     {"event": "loaded", "load_ms", "device"}             # reading the artifact; imports are not in it
     {"event": "prediction", "task", "row", "label"}      # index into labels
     {"event": "generation", "task", "row", "ids", "text"}
+    {"event": "stopped", "task", "rows", "right"}        # of the first ``rows`` rows; no later ones follow
     {"event": "sample", "task", "warmup", "prompt_tokens", "new_tokens", "ttft_ms", "token_ms", "latency_ms"}
     {"event": "progress", "task", "done", "total"}       # at most every half second
     {"event": "memory", "task", "peak_rss_mb"}           # after each task: the process's peak so far
@@ -40,11 +47,12 @@ from pathlib import Path
 from typing import Any
 
 from objectives import session
-from objectives.accuracy import build_trie, choose, generate
+from objectives.accuracy import build_trie, generate
 from objectives.latency import LatencySample, time_request, time_requests
 from objectives.machine import machine, versions
 from objectives.memory import peak_rss_mb
 from objectives.request import PROTOCOL, ChoiceTask, GenerateTask, LatencyTask, Request, Task, read_request
+from objectives.scoring import Scorer, Way
 
 Emit = Callable[..., None]
 
@@ -64,7 +72,8 @@ def main(argv: list[str]) -> int:
         model = _load(request, emit)
         for i, task in enumerate(request.tasks):
             stage = f"task {i}"
-            _run_task(i, task, model, request.min_generator_length, emit)
+            last = i == len(request.tasks) - 1
+            _run_task(i, task, model, request.min_generator_length, emit, last=last)
     except Exception as error:  # noqa: BLE001 - whatever it was, the reader must learn the stage and the reason
         emit("error", stage=stage, reason=_one_sentence(error))
         return 1
@@ -103,16 +112,22 @@ def _load(request: Request, emit: Emit) -> Any:
     return model
 
 
-def _run_task(index: int, task: Task, model: Any, min_length: int, emit: Emit) -> None:
+def _run_task(index: int, task: Task, model: Any, min_length: int, emit: Emit, *, last: bool) -> None:
     say = partial(emit, task=index)
     progress = _Progress(say)
+    peak = None
     if isinstance(task, ChoiceTask):
-        _choice(task, model, min_length, say, progress)
+        # What a batch leaves behind in memory must not count for a task after it.
+        scorer = _scorer(task, model, min_length, force=None if last else "alone")
+        if last:
+            scorer.answer_longest()
+            peak = peak_rss_mb()
+        _choice(task, scorer, say, progress)
     elif isinstance(task, GenerateTask):
         _generate(task, model, min_length, say, progress)
     else:
         _latency(task, model, min_length, say, progress)
-    say("memory", peak_rss_mb=peak_rss_mb())
+    say("memory", peak_rss_mb=peak or peak_rss_mb())
 
 
 class _Progress:
@@ -126,11 +141,23 @@ class _Progress:
             self._say("progress", done=done, total=total)
 
 
-def _choice(task: ChoiceTask, model: Any, min_length: int, say: Emit, progress: _Progress) -> None:
+def _scorer(task: ChoiceTask, model: Any, min_length: int, force: Way | None) -> Scorer:
     trie = build_trie(task.labels, task.eos_id)
-    for row, prompt in enumerate(task.prompts):
-        say("prediction", row=row, label=choose(model, prompt, trie, min_length))
-        progress(row + 1, len(task.prompts))
+    return Scorer(model, task.prompts, trie, min_length, looks=[rows for rows, _ in task.stop], force=force)
+
+
+def _choice(task: ChoiceTask, scorer: Scorer, say: Emit, progress: _Progress) -> None:
+    total, done, answered, right = len(task.prompts), 0, 0, 0
+    for until, at_most_right in (*task.stop, (total, -1)):
+        for row, label in scorer.answer(range(done, until)):
+            say("prediction", row=row, label=label)
+            right += bool(task.expected) and task.expected[row] == label
+            answered += 1
+            progress(answered, total)
+        done = until
+        if right <= at_most_right:
+            say("stopped", rows=done, right=right)
+            return
 
 
 def _generate(task: GenerateTask, model: Any, min_length: int, say: Emit, progress: _Progress) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 Ids = tuple[int, ...]
 
@@ -19,6 +19,8 @@ class ChoiceTask:
     prompts: tuple[Ids, ...]
     labels: tuple[Ids, ...]
     eos_id: int
+    expected: tuple[int, ...] = ()
+    stop: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ _REQUEST_KEYS = {
     "threads": True, "min_generator_length": False, "tasks": True,
 }
 _TASK_KEYS: dict[str, dict[str, bool]] = {
-    "choice": {"kind": True, "prompts": True, "labels": True, "eos_id": True},
+    "choice": {
+        "kind": True, "prompts": True, "labels": True, "eos_id": True, "expected": False, "stop": False,
+    },
     "generate": {
         "kind": True, "prompts": True, "max_new_tokens": True, "stop_ids": False, "stop_strings": False,
     },
@@ -112,7 +116,9 @@ def _task(raw: Any, where: str) -> Task:
     _check_keys(raw, _TASK_KEYS[kind], where)
     prompts = _ids_lists(raw, "prompts", where)
     if kind == "choice":
-        return ChoiceTask(prompts, _ids_lists(raw, "labels", where), _count(raw, "eos_id", where))
+        labels = _ids_lists(raw, "labels", where)
+        expected, stop = _stopping(raw, where, len(prompts), len(labels))
+        return ChoiceTask(prompts, labels, _count(raw, "eos_id", where), expected, stop)
     if kind == "generate":
         return GenerateTask(
             prompts, _count(raw, "max_new_tokens", where, at_least=1),
@@ -124,6 +130,36 @@ def _task(raw: Any, where: str) -> Task:
         prompts, _count(raw, "new_tokens", where, at_least=1), raw["ignore_eos"], _id_set(raw, where),
         _count(raw, "warmup", where), _count(raw, "samples", where, at_least=1), _seconds(raw, where),
     )
+
+
+def _stopping(
+    raw: Mapping[str, Any], where: str, prompts: int, labels: int
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """The right labels and when to stop for too few of them; neither where the task names neither."""
+    given = [key for key in ("expected", "stop") if key in raw]
+    if not given:
+        return (), ()
+    if len(given) == 1:
+        raise RequestError(f"{where}: {given[0]} found alone; accepted: expected and stop, both or neither")
+    expected, stop = raw["expected"], raw["stop"]
+    if not isinstance(expected, list) or len(expected) != prompts:
+        raise RequestError(f"{where}: expected: found {_short(expected)}; accepted: {prompts} indices of labels")
+    for i, label in enumerate(expected):
+        if not _is_int(label) or not 0 <= label < labels:
+            raise RequestError(f"{where}: expected[{i}]: found {label!r}; accepted: 0 to {labels - 1}")
+    if not isinstance(stop, list):
+        raise RequestError(f"{where}: stop: found {_short(stop)}; accepted: a list of [rows, at most right]")
+    before = 0
+    for i, look in enumerate(stop):
+        if not isinstance(look, list) or len(look) != 2 or not all(map(_is_int, look)):
+            raise RequestError(f"{where}: stop[{i}]: found {_short(look)}; accepted: [rows, at most right]")
+        rows, right = look
+        if not before < rows < prompts:
+            raise RequestError(f"{where}: stop[{i}]: found {rows} rows; accepted: {before + 1} to {prompts - 1}")
+        if not 0 <= right <= rows:
+            raise RequestError(f"{where}: stop[{i}]: found at most {right} right; accepted: 0 to {rows}")
+        before = rows
+    return tuple(expected), tuple((rows, right) for rows, right in stop)
 
 
 def _check_keys(raw: Mapping[str, Any], keys: Mapping[str, bool], where: str) -> None:

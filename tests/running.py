@@ -1,10 +1,12 @@
-"""Run a tiny model in PyTorch and its artifact in ONNX Runtime GenAI, and look into the artifact."""
+"""Build a tiny model's artifact, run both in PyTorch and ONNX Runtime GenAI, and look into the artifact."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +14,11 @@ import onnxruntime_genai as og
 import torch
 import transformers
 
+from autotune.pipeline import builder, graph, point, weight_files
+from autotune.pipeline.point import ArtifactInfo, make_point
+from autotune.pipeline.template import make_template
+from autotune.pipeline.template_params import template_params
+from search_spaces.deploy import QUANTIZED, DeployParams
 from tests import tiny
 
 PROMPT = tuple(range(5, 45))
@@ -24,6 +31,45 @@ _folder = tempfile.TemporaryDirectory(prefix="tiny-models-")
 def model_of(architecture: str, **overrides: object) -> Path:
     """A tiny model's folder, made once in a test run: read it only."""
     return tiny.make_model(Path(tempfile.mkdtemp(dir=_folder.name)), architecture, **overrides)
+
+
+def build(
+    source: Path, out: Path, params: DeployParams, provider: str = "cpu", context: int | None = None
+) -> ArtifactInfo:
+    """The model's artifact in the new folder ``out``, by way of a template of its own."""
+    template, made = out.with_name(f".{out.name}.template"), out.with_name(f".{out.name}.point")
+    longest = transformers.AutoConfig.from_pretrained(source).max_position_embeddings
+    make_template(source, template, template_params(params, provider, context or longest))
+    info = make_point(template, source, made, params, provider, context)
+    info.path.rename(out)
+    return dataclasses.replace(info, path=out)
+
+
+def builder_options(params: DeployParams, provider: str = "cpu", *, shared: bool = False) -> dict[str, Any]:
+    """ModelBuilder's own options for one deploy point, quantization included."""
+    options: dict[str, Any] = {"prune_lm_head": params.prune_head}
+    if params.precision not in QUANTIZED:
+        return options
+    options |= {"block_size": params.block_size, "is_symmetric": params.symmetric, "algo_config": params.algorithm,
+                "accuracy_level": params.accuracy_level if provider == "cpu" else 0,
+                "shared_embeddings": shared, "op_types_to_quantize": ("MatMul",)}
+    if params.int8_where != "none":
+        place = {"head": "last_matmul", "mixed_layers": "mixed_layers"}[params.int8_where]
+        options["matmul_mixed_precision"] = {place: "int8"}
+    return options
+
+
+def full_build(source: Path, out: Path, params: DeployParams, context: int, provider: str = "cpu") -> Path:
+    """What a build without templates gives: ModelBuilder run on ``source`` at the very precision, then our edits."""
+    def save(model: Any, folder: Path) -> None:
+        point._edit(model, params, provider, source, context)
+        weight_files.save(model, folder, lambda name: None)
+
+    precision = "fp32" if params.precision == "fp16" and provider == "cpu" else params.precision
+    options = {**builder_options(params, provider), "windowed_kv_cache": False}
+    builder.build(source, out, precision, provider, options, save=save)
+    graph.set_context_length(out, context)
+    return out
 
 
 def torch_logits(folder: Path, ids=PROMPT) -> np.ndarray:
@@ -64,8 +110,18 @@ def answer(folder: Path, ids=PROMPT, new=NEW, max_length: int | None = None) -> 
 
 
 def data_of(folder: Path) -> dict[str, np.ndarray]:
-    model = onnx.load(folder / "model.onnx")
-    return {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    found = {}
+    for tensor in model.graph.initializer:  # by hand: onnx refuses files that are hard links
+        if tensor.external_data:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            with (folder / where["location"]).open("rb") as file:
+                file.seek(int(where.get("offset", 0)))
+                tensor.raw_data = file.read(int(where["length"]))
+            tensor.ClearField("external_data")
+            tensor.data_location = onnx.TensorProto.DEFAULT
+        found[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    return found
 
 
 def operators(folder: Path) -> set[str]:

@@ -12,10 +12,10 @@ from tokenizers import processors
 
 from autotune.errors import AssemblyError
 from autotune.pipeline.artifact_tokenizer import MEND_FILE, check_tokenizer, prepend_ids
-from autotune.pipeline.assemble import assemble
 from autotune.pipeline.tokens import Example
 from search_spaces.deploy import DeployParams
 from tests import tiny
+from tests.running import build
 
 TEXTS = ["### Text: a lovely morning!\n### The tone is:\n", "Is somebody there?", "42 potatoes, naïve 🥔"]
 CHAT = "{% for m in messages %}<bos>{{ m['role'] }}: {{ m['content'] }}<eos>{% endfor %}" \
@@ -28,7 +28,7 @@ def artifact(tmp_path: Path, change=None) -> tuple[Path, Path]:
         tokenizer = tiny.tokenizer()
         change(tokenizer)
         tokenizer.save_pretrained(source)
-    return source, assemble(source, tmp_path / "artifact", DeployParams("fp32"), "cpu", 128).path
+    return source, build(source, tmp_path / "artifact", DeployParams("fp32"), "cpu", 128).path
 
 
 def with_bos(tokenizer) -> None:

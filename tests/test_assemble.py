@@ -10,12 +10,12 @@ import onnxruntime_genai as og
 import pytest
 
 from autotune.errors import AssemblyError
-from autotune.pipeline.assemble import assemble
 from search_spaces.deploy import DeployParams
 from tests import tiny
 from tests.running import (
     PROMPT,
     answer,
+    build,
     data_of,
     logits,
     model_of,
@@ -48,7 +48,7 @@ MORE = {
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_float_artifact_answers_as_torch_does(architecture, precision, tmp_path):
     source = model_of(architecture)
-    info = assemble(source, tmp_path / "a", DeployParams(precision), "cpu", 256)
+    info = build(source, tmp_path / "a", DeployParams(precision), "cpu", 256)
     expected, found = torch_logits(source), logits(info.path)
     # Of a tiny model fp16 storage touches the embedding and the head alone: the rest is too small.
     assert np.abs(expected - found).max() <= (1e-5 if precision == "fp32" else 1e-2) * np.abs(expected).max()
@@ -69,7 +69,7 @@ def test_every_recipe_stays_near_torch(architecture, recipe, tmp_path):
 
 
 def _stays_near(source: Path, tmp_path: Path, params: DeployParams) -> None:
-    info = assemble(source, tmp_path / "a", params, "cpu", 256)
+    info = build(source, tmp_path / "a", params, "cpu", 256)
     expected, found = torch_logits(source), logits(info.path)
     assert np.isfinite(found).all()
     correlation = np.corrcoef(expected, found)[0, 1]
@@ -80,7 +80,7 @@ def _stays_near(source: Path, tmp_path: Path, params: DeployParams) -> None:
 @pytest.mark.parametrize("architecture", ["gemma2", "gemma3"])
 def test_sliding_window_models_take_a_short_max_length(architecture, tmp_path):
     source = model_of(architecture)
-    info = assemble(source, tmp_path / "a", DeployParams("fp32"), "cpu", 512)
+    info = build(source, tmp_path / "a", DeployParams("fp32"), "cpu", 512)
     assert info.min_generator_length == 1
     short = tuple(range(5, 20))
     for ids, length in ((short, 20), (PROMPT, 50), (tuple(5 + i % 300 for i in range(200)), 220)):
@@ -89,7 +89,7 @@ def test_sliding_window_models_take_a_short_max_length(architecture, tmp_path):
 
 def test_long_contexts_keep_the_windowed_cache_and_say_what_it_needs(tmp_path):
     source = model_of("gemma3", max_position_embeddings=16384)
-    info = assemble(source, tmp_path / "a", DeployParams("fp32"), "cpu", None)
+    info = build(source, tmp_path / "a", DeployParams("fp32"), "cpu", None)
     assert info.min_generator_length == 64
     for ids, length in ((PROMPT, 64), (tuple(5 + i % 300 for i in range(200)), 220)):
         assert np.abs(torch_logits(source, ids) - logits(info.path, ids, length)).max() < 1e-4
@@ -98,7 +98,7 @@ def test_long_contexts_keep_the_windowed_cache_and_say_what_it_needs(tmp_path):
 
 
 def test_artifact_is_complete_and_nothing_else(tmp_path, capfd):
-    info = assemble(model_of("gemma3"), tmp_path / "a", DeployParams("int4"), "cpu", 256)
+    info = build(model_of("gemma3"), tmp_path / "a", DeployParams("int4"), "cpu", 256)
     files = {file.name: file.stat().st_size for file in (tmp_path / "a").rglob("*")}
     assert {"model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json"} <= set(files)
     assert not [name for name in files if name.endswith((".tmp", ".lock", ".safetensors")) or name == "build"]
@@ -122,7 +122,7 @@ def test_artifact_is_complete_and_nothing_else(tmp_path, capfd):
 )
 def test_impossible_points_are_refused_in_one_sentence(params, provider, context, words, tmp_path):
     with pytest.raises(AssemblyError, match=words) as caught:
-        assemble(model_of("llama"), tmp_path / "a", params, provider, context)
+        build(model_of("llama"), tmp_path / "a", params, provider, context)
     assert "\n" not in caught.value.reason
 
 
@@ -132,13 +132,13 @@ def test_builder_complaint_becomes_one_sentence(tmp_path):
     config["architectures"] = ["UnheardOfForCausalLM"]
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(AssemblyError, match=r"ModelBuilder cannot make fp32: .*not currently supported"):
-        assemble(source, tmp_path / "a", DeployParams("fp32"), "cpu", None)
+        build(source, tmp_path / "a", DeployParams("fp32"), "cpu", None)
 
 
 @pytest.mark.parametrize("provider", ["cuda", "dml"])
 @pytest.mark.parametrize("precision", ["fp16", "int4"])
 def test_other_providers_build_here_though_they_run_elsewhere(provider, precision, tmp_path):
-    info = assemble(model_of("gemma3"), tmp_path / "a", DeployParams(precision), provider, 256)
+    info = build(model_of("gemma3"), tmp_path / "a", DeployParams(precision), provider, 256)
     config = json.loads((info.path / "genai_config.json").read_text())
     assert list(config["model"]["decoder"]["session_options"]["provider_options"][0]) == [provider]
     assert all(len(d) == 256 for name, d in data_of(info.path).items() if "_cache" in name)

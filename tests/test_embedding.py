@@ -13,12 +13,14 @@ import torch
 import transformers
 
 from autotune.errors import AssemblyError
-from autotune.pipeline import builder, graph
-from autotune.pipeline.assemble import assemble
+from autotune.pipeline import builder, graph, weight_files
 from autotune.pipeline.embedding import quantize_embedding
-from autotune.pipeline.quantize import quantize_matmuls
+from autotune.pipeline.encode import Encoding
+from autotune.pipeline.weight_storage import quantize_matmuls
 from search_spaces.deploy import DeployParams
 from tests.running import (
+    build,
+    builder_options,
     data_of,
     logits,
     model_of,
@@ -30,15 +32,8 @@ from tests.running import (
 def test_shared_embedding_is_the_builders_where_it_has_one(tmp_path):
     """At symmetric int4 the builder shares a tied embedding itself: the same logits to the last bit."""
     source = model_of("qwen3")
-    info = assemble(source, tmp_path / "ours", DeployParams("int4"), "cpu", None)
-    options = builder.builder_options
-
-    def sharing(params, provider):
-        return {**options(params, provider), "shared_embeddings": True}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder, "builder_options", sharing)
-        builder.build(source, tmp_path / "theirs", DeployParams("int4"), "cpu")
+    info = build(source, tmp_path / "ours", DeployParams("int4"), "cpu", None)
+    builder.build(source, tmp_path / "theirs", "int4", "cpu", builder_options(DeployParams("int4"), shared=True))
     assert "GatherBlockQuantized" in operators(tmp_path / "theirs")
     np.testing.assert_array_equal(logits(tmp_path / "theirs"), logits(info.path))
 
@@ -50,7 +45,7 @@ def test_embedding_reads_what_the_quantized_rows_say(architecture, bits, symmetr
     """Hidden 80 in blocks of 32: three blocks a row, the last half full, so zero points are padded too."""
     source = model_of(architecture, hidden_size=80, num_attention_heads=5, num_key_value_heads=1)
     params = DeployParams("int8" if bits == 8 else "int4", symmetric=symmetric)
-    info = assemble(source, tmp_path / "a", params, "cpu", 128)
+    info = build(source, tmp_path / "a", params, "cpu", 128)
     found = _run_embedding(info.path)
     stored = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     exact = stored.get_input_embeddings().weight.detach().numpy()
@@ -82,15 +77,15 @@ def _run_embedding(folder: Path) -> np.ndarray:
 
 def test_embedding_stays_float_when_not_shared(tmp_path):
     params = DeployParams("int8", share_embedding=False)
-    info = assemble(model_of("llama"), tmp_path / "a", params, "cpu", 128)
+    info = build(model_of("llama"), tmp_path / "a", params, "cpu", 128)
     assert "GatherBlockQuantized" not in operators(info.path)
     assert data_of(info.path)["model.embed_tokens.weight"].dtype == np.float32
 
 
 def test_shared_embedding_saves_the_float_one(tmp_path):
     source = model_of("llama", vocab_size=8192)
-    shared = assemble(source, tmp_path / "a", DeployParams("int8"), "cpu", 128)
-    apart = assemble(source, tmp_path / "b", DeployParams("int8", share_embedding=False), "cpu", 128)
+    shared = build(source, tmp_path / "a", DeployParams("int8"), "cpu", 128)
+    apart = build(source, tmp_path / "b", DeployParams("int8", share_embedding=False), "cpu", 128)
     assert apart.size_bytes - shared.size_bytes == pytest.approx(8192 * 64 * 4, rel=0.01)
     expected = torch_logits(source)
     for info in (shared, apart):
@@ -98,11 +93,11 @@ def test_shared_embedding_saves_the_float_one(tmp_path):
 
 
 def test_quantize_embedding_refuses_a_graph_without_a_quantized_head(tmp_path):
-    builder.build(model_of("llama_untied"), tmp_path / "b", DeployParams("fp32"), "cpu")
+    builder.build(model_of("llama_untied"), tmp_path / "b", "fp32", "cpu", {})
     model = graph.load(tmp_path / "b")
     with pytest.raises(AssemblyError, match="no quantized head"):
         quantize_embedding(model, is_tied=False)
-    quantize_matmuls(model, "default", 8, 32, True, 4, {})
+    quantize_matmuls(model, Encoding("nbits", 8, 32), 4, {})
     assert quantize_embedding(model, is_tied=False)
     assert not quantize_embedding(model, is_tied=False)
-    graph.save(model, tmp_path)
+    weight_files.save(model, tmp_path, lambda name: None)

@@ -164,6 +164,54 @@ def test_a_row_given_twice_is_refused() -> None:
         collector.feed(whole_run()[3])
 
 
+def stopped_run() -> list[dict[str, Any]]:
+    events = whole_run()
+    return [*events[:3], {"event": "stopped", "task": 0, "rows": 1, "right": 0}, *events[4:]]
+
+
+STOPPING = {**CHOICE, "expected": [0, 0], "stop": [[1, 0]]}
+
+
+def test_a_stopped_task_is_whole_with_the_rows_up_to_there() -> None:
+    reported: list[tuple[float, float]] = []
+    collector = Collector([STOPPING], lambda done, total, note="": reported.append((done, total)))
+    for event in stopped_run():
+        collector.feed(event)
+    result = collector.result()
+    assert result.predictions == (2,)
+    assert result.stopped_after == 1
+    assert reported[-1] == (2, 2)
+
+
+@pytest.mark.parametrize("lost", [2, 3, 4, 5])
+def test_a_stopped_task_that_lacks_anything_gives_no_result(lost: int) -> None:
+    events = stopped_run()
+    del events[lost]
+    collector = Collector([STOPPING])
+    for event in events:
+        collector.feed(event)
+    with pytest.raises(ProbeError):
+        collector.result()
+
+
+def test_a_stop_that_nobody_asked_for_is_refused() -> None:
+    collector = Collector([CHOICE])
+    with pytest.raises(ProbeError, match=r"task 0 stopped after 1 rows; accepted: \[\]"):
+        collector.feed(stopped_run()[3])
+
+
+def test_stopping_goes_through_the_process(tmp_path: Path) -> None:
+    whole = run_probe(for_artifact(CHOICE), workdir=tmp_path)
+    assert whole.stopped_after is None
+    wrong = [(label + 1) % 3 for label in whole.predictions]
+    stopped = run_probe(for_artifact({**STOPPING, "expected": wrong}), workdir=tmp_path)
+    assert stopped.stopped_after == 1
+    assert stopped.predictions == whole.predictions[:1]
+    right = run_probe(for_artifact({**STOPPING, "expected": list(whole.predictions)}), workdir=tmp_path)
+    assert right.stopped_after is None
+    assert right.predictions == whole.predictions
+
+
 def test_objectives_are_made_of_a_result(tmp_path: Path) -> None:
     result = run_probe(for_artifact({**LATENCY, "samples": 20}), workdir=tmp_path)
     latency = from_probe("latency_ms", result, 0.95)

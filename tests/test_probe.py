@@ -26,12 +26,16 @@ ROOT = Path(__file__).parent.parent
 
 
 def request(*tasks: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    whole = {"protocol": 1, "artifact": "nowhere", "provider": "cpu", "threads": 1, "tasks": list(tasks)}
+    whole = {"protocol": 2, "artifact": "nowhere", "provider": "cpu", "threads": 1, "tasks": list(tasks)}
     return {**whole, **changed}
 
 
 def for_artifact(*tasks: dict[str, Any], **changed: Any) -> dict[str, Any]:
     return request(*tasks, **{"artifact": str(artifacts.artifact()), **changed})
+
+
+def stopping(expected: Any, stop: Any) -> dict[str, Any]:
+    return request({**CHOICE, "expected": expected, "stop": stop})
 
 
 def probe(folder: Path, asked: Any, *python: str) -> tuple[int, list[dict[str, Any]], str]:
@@ -120,7 +124,7 @@ def test_peak_memory_is_the_probes_own_and_not_its_parents(tmp_path: Path) -> No
     ("asked", "reason"),
     [
         ("not json", "cannot read the request request.json"),
-        (request(CHOICE, protocol=2), "protocol: found 2; accepted: 1"),
+        (request(CHOICE, protocol=1), "protocol: found 1; accepted: 2"),
     ],
 )
 def test_a_bad_request_is_an_error_event(tmp_path: Path, asked: Any, reason: str) -> None:
@@ -137,7 +141,7 @@ def test_a_bad_request_is_an_error_event(tmp_path: Path, asked: Any, reason: str
         ([], "the request is a list"),
         (request({"kind": "chose"}), "task 0: kind: found 'chose'; accepted: choice, generate, latency"),
         (request(), "tasks: found .*at least one task"),
-        ({"protocol": 1, "artifact": "a"}, "request: missing provider, threads, tasks"),
+        ({"protocol": 2, "artifact": "a"}, "request: missing provider, threads, tasks"),
         (request(CHOICE, {"kind": "choice", "prompts": [[1]]}), "task 1: missing labels, eos_id"),
         (request({**LATENCY, "warm_up": 1}), "task 0: unknown key 'warm_up', did you mean 'warmup'"),
         (request(CHOICE, threads=0), "threads: found 0; accepted: an integer >= 1"),
@@ -147,6 +151,19 @@ def test_a_bad_request_is_an_error_event(tmp_path: Path, asked: Any, reason: str
         (request({**LATENCY, "ignore_eos": 1}), "ignore_eos: found 1; accepted: true, false"),
         (request({**LATENCY, "min_seconds": -1}), "min_seconds: found -1"),
         (request({**GENERATE, "stop_strings": [""]}), "stop_strings: found"),
+        (request({**CHOICE, "expected": [0, 1]}), "expected found alone; accepted: expected and stop, both or neither"),
+        (request({**CHOICE, "stop": [[1, 0]]}), "stop found alone"),
+        (stopping([0], []), r"expected: found \[0\]; accepted: 2 indices of labels"),
+        (stopping([0, 3], []), r"expected\[1\]: found 3; accepted: 0 to 2"),
+        (stopping([0, True], []), r"expected\[1\]: found True"),
+        (stopping([0, 1], {}), r"stop: found \{\}; accepted: a list of \[rows, at most right\]"),
+        (stopping([0, 1], [[1]]), r"stop\[0\]: found \[1\]; accepted: \[rows, at most right\]"),
+        (stopping([0, 1], [[1, 0.5]]), r"stop\[0\]: found \[1, 0.5\]"),
+        (stopping([0, 1], [[2, 0]]), r"stop\[0\]: found 2 rows; accepted: 1 to 1"),
+        (stopping([0, 1], [[0, 0]]), r"stop\[0\]: found 0 rows"),
+        (stopping([0, 1], [[1, 0], [1, 0]]), r"stop\[1\]: found 1 rows"),
+        (stopping([0, 1], [[1, 2]]), r"stop\[0\]: found at most 2 right; accepted: 0 to 1"),
+        (request({**GENERATE, "stop": []}), "task 0: unknown key 'stop'"),
         (request(CHOICE, provider_options=[1]), "provider_options: found"),
     ],
 )
@@ -159,6 +176,48 @@ def test_a_full_request_is_understood() -> None:
     parsed = parse_request(request(CHOICE, GENERATE, LATENCY, min_generator_length=512))
     assert parsed.min_generator_length == 512
     assert [type(t).__name__ for t in parsed.tasks] == ["ChoiceTask", "GenerateTask", "LatencyTask"]
+
+
+def many_choices() -> dict[str, Any]:
+    prompts = [[5, 6 + i % 7, *range(10, 10 + i % 3), 90 + i] for i in range(64)]
+    return {**CHOICE, "prompts": prompts}
+
+
+def labels_of(events: list[dict[str, Any]], task: int) -> dict[int, int]:
+    return {e["row"]: e["label"] for e in events if e["event"] == "prediction" and e["task"] == task}
+
+
+def test_the_last_tasks_labels_are_those_of_one_at_a_time(tmp_path: Path) -> None:
+    # Where it is not the last task, it is asked one at a time.
+    _, events, _ = probe(tmp_path, for_artifact(many_choices(), many_choices()))
+    assert labels_of(events, 0) == labels_of(events, 1)
+    assert list(labels_of(events, 0)) == list(range(64))
+    assert sorted(labels_of(events, 1)) == list(range(64))
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_task_with_too_few_right_stops_at_the_look(tmp_path: Path, last: bool) -> None:
+    truth = labels_of(probe(tmp_path, for_artifact(many_choices()))[1], 0)
+    expected = [truth[row] if row < 8 else (truth[row] + 1) % 3 for row in range(64)]
+    task = {**many_choices(), "expected": expected, "stop": [[8, 7], [16, 7], [32, 8], [48, 60]]}
+    code, events, _ = probe(tmp_path, for_artifact(task, *([] if last else [CHOICE])))
+    assert code == 0
+    assert {row: label for row, label in truth.items() if row < 32} == labels_of(events, 0)
+    kinds = [e["event"] for e in events if e.get("task") == 0 and e["event"] != "progress"]
+    assert kinds[-3:] == ["prediction", "stopped", "memory"]
+    assert next(e for e in events if e["event"] == "stopped") == {
+        "event": "stopped", "task": 0, "rows": 32, "right": 8
+    }
+    assert events[-1] == {"event": "end", "ok": True}
+
+
+def test_rows_before_a_look_come_before_those_after_it(tmp_path: Path) -> None:
+    task = {**many_choices(), "expected": [0] * 64, "stop": [[20, 0], [40, 0]]}
+    _, events, _ = probe(tmp_path, for_artifact(task))
+    rows = [e["row"] for e in events if e["event"] == "prediction"]
+    assert [sorted(rows[a:b]) for a, b in ((0, 20), (20, 40), (40, 64))] == [
+        list(range(20)), list(range(20, 40)), list(range(40, 64))
+    ]
 
 
 def test_threads_are_as_asked(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from autotune.pipeline import builder
-from autotune.pipeline.assemble import assemble
 from search_spaces.deploy import DeployParams
 from tests.running import (
+    build,
+    builder_options,
     data_of,
     logits,
     model_of,
@@ -27,9 +28,9 @@ from tests.running import (
 @pytest.mark.parametrize("architecture", ["llama_untied", "gemma3"])
 def test_quantized_matrices_are_the_builders_own(architecture, params, tmp_path):
     source = model_of(architecture)
-    builder.build(source, tmp_path / "builder", params, "cpu")
+    builder.build(source, tmp_path / "builder", params.precision, "cpu", builder_options(params))
     apart = dataclasses.replace(params, share_embedding=False)
-    ours = assemble(source, tmp_path / "ours", apart, "cpu", None)
+    ours = build(source, tmp_path / "ours", apart, "cpu", None)
     expected, found = data_of(tmp_path / "builder"), data_of(ours.path)
     names = {_plain(name): name for name in expected if ".MatMul." in name}
     matrices = [name for name in found if ".MatMul." in name]
@@ -54,5 +55,5 @@ def test_an_odd_number_of_blocks_a_row_is_no_obstacle(algorithm, tmp_path):
     """ModelBuilder fails on these, as on a 640-wide model in blocks of 128."""
     source = model_of("llama", hidden_size=80, num_attention_heads=5, num_key_value_heads=1)
     params = DeployParams("int4", algorithm=algorithm, symmetric=algorithm == "k_quant")
-    info = assemble(source, tmp_path / "a", params, "cpu", 128)
+    info = build(source, tmp_path / "a", params, "cpu", 128)
     assert np.corrcoef(torch_logits(source), logits(info.path))[0, 1] > 0.6

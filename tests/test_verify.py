@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import onnx
 import pytest
 
 from autotune.errors import ExportError
-from autotune.pipeline.assemble import assemble
+from autotune.pipeline.resident import release
+from autotune.pipeline.train import train_adapter
 from autotune.pipeline.verify import compare_logits, require_agreement, verify_logits
+from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 from tests import tiny
+from tests.running import build
+from tests.test_train import DATA
 
 PROMPTS = [tuple(range(5, 5 + n)) for n in (1, 7, 40)]
 
 
 def exported(tmp_path, architecture="llama", precision="fp32"):
     source = tiny.make_model(tmp_path / "source", architecture)
-    return source, assemble(source, tmp_path / "artifact", DeployParams(precision), "cpu", 256)
+    return source, build(source, tmp_path / "artifact", DeployParams(precision), "cpu", 256)
+
+
+def own_files(folder):
+    """Copies in place of hard links, as onnx reads (and a test may change) no file that others share."""
+    for file in [f for f in folder.iterdir() if f.stat().st_nlink > 1]:
+        copy = file.with_name("copy")
+        shutil.copyfile(file, copy)
+        copy.replace(file)
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
@@ -37,6 +50,7 @@ def test_a_right_export_agrees(architecture, tmp_path):
 )
 def test_a_planted_export_error_is_found(weight, tmp_path):
     source, info = exported(tmp_path)
+    own_files(info.path)
     path = info.path / "model.onnx"
     model = onnx.load(path)
     tensor = next(t for t in model.graph.initializer if t.name == weight)
@@ -62,7 +76,7 @@ def test_an_artifact_of_another_model_does_not_pass(tmp_path):
 
 def test_a_windowed_cache_gets_the_length_it_needs(tmp_path):
     source = tiny.make_model(tmp_path / "source", "gemma3", max_position_embeddings=16384)
-    info = assemble(source, tmp_path / "artifact", DeployParams("fp32"), "cpu", None)
+    info = build(source, tmp_path / "artifact", DeployParams("fp32"), "cpu", None)
     assert verify_logits(source, info.path, PROMPTS, "cpu", 1, info.min_generator_length).ok
     with pytest.raises(ExportError, match="does not run on cpu"):
         verify_logits(source, info.path, PROMPTS, "cpu", 1, 1)
@@ -88,3 +102,17 @@ def test_a_tie_counts_as_agreement_and_more_than_a_tie_does_not():
 def test_nothing_to_compare_is_an_error_not_a_pass(prompts, tmp_path):
     with pytest.raises(ExportError, match="no prompts"):
         verify_logits(tmp_path, tmp_path, prompts, "cpu", 1, 1)
+
+
+def test_the_base_that_training_holds_gives_the_same_logits_and_stays_trainable(tmp_path):
+    source, info = exported(tmp_path, "gemma3")
+    ask = (source, info.path, PROMPTS, "cpu", 1, info.min_generator_length)
+    release()
+    fresh = verify_logits(*ask)
+    params = AdapterParams(rank=4, alpha=8, learning_rate=1e-2, steps=2, batch_size=4)
+    train_adapter(source, DATA, params, tmp_path / "after", seed=0, device="cpu", threads=1)
+    assert verify_logits(*ask) == fresh
+    release()
+    train_adapter(source, DATA, params, tmp_path / "fresh", seed=0, device="cpu", threads=1)
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()

@@ -158,6 +158,22 @@ def tensor_shapes(model_dir: Path) -> dict[str, tuple[int, ...]]:
     (https://huggingface.co/docs/safetensors). Raises BaseModelError when there is no such file or one
     cannot be read.
     """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in _weight_files(model_dir):
+        for name, entry in _header(file).items():
+            if name != "__metadata__":
+                shapes[name] = tuple(entry["shape"])
+    return shapes
+
+
+def tensor_files(model_dir: Path) -> dict[str, Path]:
+    """Tensor name → the safetensors file that holds it. Raises BaseModelError as ``tensor_shapes`` does."""
+    return {
+        name: file for file in _weight_files(model_dir) for name in _header(file) if name != "__metadata__"
+    }
+
+
+def _weight_files(model_dir: Path) -> list[Path]:
     index = model_dir / "model.safetensors.index.json"
     if index.is_file():
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
@@ -166,12 +182,7 @@ def tensor_shapes(model_dir: Path) -> dict[str, tuple[int, ...]]:
         files = sorted(model_dir.glob("model*.safetensors"))
     if not files:
         raise _problem(model_dir, "", "no model*.safetensors", "weights in safetensors files")
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        for name, entry in _header(file).items():
-            if name != "__metadata__":
-                shapes[name] = tuple(entry["shape"])
-    return shapes
+    return files
 
 
 def _header(file: Path) -> dict[str, Any]:

@@ -31,39 +31,39 @@ class TokenizerCheck:
 
 
 def check_tokenizer(
-    artifact: Path, model_dir: Path, examples: Sequence[Example], chat: bool
+    artifact: Path, model_name: str, examples: Sequence[Example], chat: bool, out: Path
 ) -> TokenizerCheck:
     """Encode every example's text with the artifact's own tokenizer and compare with ``Example.prompt``.
 
     ``chat``: the text is a user's message, to which the artifact's chat template is applied first.
     ONNX Runtime GenAI encodes without special tokens and reads no file that would change this, so
     where the only difference is ids missing in front (Gemma's BOS), they are recorded in
-    ``autotune_tokenizer.json`` in the artifact.
+    ``autotune_tokenizer.json`` in the folder ``out``, to be laid into the artifact. ``artifact`` is any
+    folder with the tokenizer and genai_config.json; ``model_name`` is for messages.
 
     Raises AssemblyError naming the first row that still differs, its text and both lists of ids.
     """
-    (artifact / MEND_FILE).unlink(missing_ok=True)
     try:
         tokenizer = og.Tokenizer(str(artifact))
         texts = [_prompt_text(tokenizer, example.prompt_text, chat) for example in examples]
         found = [_ids(tokenizer, text) for text in texts]
     except Exception as error:
         raise AssemblyError(
-            f"the artifact's tokenizer cannot encode the prompts of {model_dir.name}: {first_line(error)}"
+            f"the artifact's tokenizer cannot encode the prompts of {model_name}: {first_line(error)}"
         ) from error
     differing = sum(ids != example.prompt for ids, example in zip(found, examples, strict=True))
     if not differing:
         return TokenizerCheck(len(examples), 0, None)
     prefix = _common_prefix(found, examples)
     if prefix is None:
-        raise AssemblyError(_complaint(model_dir, found, examples, differing))
+        raise AssemblyError(_complaint(model_name, found, examples, differing))
     mend: dict[str, object] = {"prepend_ids": list(prefix)}
     mended = f"ids {list(prefix)} go before the tokenizer's own ({MEND_FILE})"
     tokenizer.update_options(**_SPECIAL)
     if all(_ids(tokenizer, text) == e.prompt for text, e in zip(texts, examples, strict=True)):
         mend["update_options"] = _SPECIAL
         mended += "; with onnxruntime_genai alone: tokenizer.update_options(add_special_tokens='true')"
-    _write(artifact / MEND_FILE, mend)
+    _write(out / MEND_FILE, mend)
     return TokenizerCheck(len(examples), differing, mended)
 
 
@@ -98,11 +98,11 @@ def _common_prefix(found: Sequence[tuple[int, ...]], examples: Sequence[Example]
 
 
 def _complaint(
-    model_dir: Path, found: Sequence[tuple[int, ...]], examples: Sequence[Example], differing: int
+    model_name: str, found: Sequence[tuple[int, ...]], examples: Sequence[Example], differing: int
 ) -> str:
     row, ids = next((e, ids) for ids, e in zip(found, examples, strict=True) if ids != e.prompt)
     return (
-        f"the artifact's tokenizer gives other ids than {model_dir.name} was trained on for {differing} of "
+        f"the artifact's tokenizer gives other ids than {model_name} was trained on for {differing} of "
         f"{len(examples)} rows, first for {_short(row.prompt_text)}: found {_short_ids(ids)}, accepted "
         f"{_short_ids(row.prompt)}; ONNX Runtime GenAI cannot ship this tokenizer as it is"
     )

@@ -1,4 +1,4 @@
-"""One run of ONNX Runtime GenAI's ModelBuilder: DeployParams in, the builder's own files out."""
+"""One run of ONNX Runtime GenAI's ModelBuilder, kept quiet, and stopped before it writes where that is asked for."""
 
 from __future__ import annotations
 
@@ -13,68 +13,39 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import AssemblyError
-from search_spaces.deploy import QUANTIZED, DeployParams
 
 _QUANTIZER_LOG = "onnxruntime.quantization.matmul_nbits_quantizer"
 
 
-#: Takes the builder's float graph, the bits of the nodes that have others than the rest, and the folder.
-Save = Callable[[Any, Mapping[str, int], Path], None]
+#: Takes the builder's graph, its weights still in float, and the folder that it would write into.
+Save = Callable[[Any, Path], None]
 
 
 def build(
-    model_dir: Path, out: Path, params: DeployParams, provider: str, *,
-    windowed_cache: bool = True, save: Save | None = None,
+    model_dir: Path, out: Path, precision: str, provider: str, options: Mapping[str, Any], *,
+    save: Save | None = None,
 ) -> None:
     """Export the Hugging Face folder ``model_dir`` to ``out``: model.onnx, its data, config and tokenizer.
 
-    With ``save`` the builder hands over its graph before it would quantize and write it, weights still
-    in float (fp32 on the CPU EP, whatever the precision); without, it does both itself.
-    ``windowed_cache`` gives sliding-window layers a key-value cache of the window's length only; such
-    a model refuses a generator whose ``max_length`` is shorter than the window.
+    ``precision`` and ``options`` (its ``extra_options``) are the builder's own. With ``save`` it hands
+    over its graph before it would quantize and write it; without, it does both itself.
 
     Raises AssemblyError with the builder's own complaint.
     """
-    options = builder_options(params, provider)
-    options["windowed_kv_cache"] = windowed_cache
-    precision = builder_precision(params, provider)
+    extra = {"hf_token": "false", "hf_remote": False, **options}
     source = str(model_dir)
     with tempfile.TemporaryDirectory() as cache, _quiet():
         module = importlib.import_module("onnxruntime_genai.models.builder")
         with _tokenizer_loaded_once(module), _saving_with(save):
             try:
-                module.check_extra_options(source, source, str(out), precision, provider, cache, options)
-                _flatten_rope(options["hf_details"]["hf_config"])
-                module.create_model(source, source, str(out), precision, provider, cache, **options)
+                module.check_extra_options(source, source, str(out), precision, provider, cache, extra)
+                _flatten_rope(extra["hf_details"]["hf_config"])
+                module.create_model(source, source, str(out), precision, provider, cache, **extra)
             except MemoryError:
                 raise
             except Exception as error:  # the builder raises bare Exception in places
                 reason = first_line(error)
-                raise AssemblyError(f"ModelBuilder cannot make {params.label}: {reason}") from error
-
-
-def builder_precision(params: DeployParams, provider: str) -> str:
-    """The precision the builder is asked for: its fp16 graph does not run on the CPU EP."""
-    return "fp32" if params.precision == "fp16" and provider == "cpu" else params.precision
-
-
-def builder_options(params: DeployParams, provider: str) -> dict[str, Any]:
-    """The builder's ``extra_options`` for one deploy point."""
-    options: dict[str, Any] = {"prune_lm_head": params.prune_head, "hf_token": "false", "hf_remote": False}
-    if params.precision not in QUANTIZED:
-        return options
-    options["block_size"] = params.block_size
-    options["is_symmetric"] = params.symmetric
-    options["algo_config"] = params.algorithm
-    options["accuracy_level"] = params.accuracy_level if provider == "cpu" else 0
-    if params.int8_where != "none":
-        place = {"head": "last_matmul", "mixed_layers": "mixed_layers"}[params.int8_where]
-        options["matmul_mixed_precision"] = {place: "int8"}
-    # The builder shares a tied embedding at symmetric int4 alone; for the rest it leaves it in float, or
-    # refers to names that its quantizer does not write. It is quantized after, alike for all.
-    options["shared_embeddings"] = False
-    options["op_types_to_quantize"] = ("MatMul",)
-    return options
+                raise AssemblyError(f"ModelBuilder cannot export {model_dir.name} at {precision}: {reason}") from error
 
 
 def tied(model_dir: Path) -> bool:
@@ -165,8 +136,7 @@ def _saving_with(save: Save | None) -> Iterator[None]:
     original = model_class.save_model
 
     def save_model(self: Any, out_dir: str) -> None:
-        bits_of = {name: int(entry["bits"]) for name, entry in self.int4_customized_weight_config.items()}
-        save(self.model, bits_of, Path(out_dir))
+        save(self.model, Path(out_dir))
 
     model_class.save_model = save_model
     try:

@@ -14,9 +14,11 @@ import onnx_ir as ir
 
 from autotune.errors import AssemblyError
 from autotune.pipeline import graph
-from autotune.pipeline.quantize import DOMAIN, quantize
+from autotune.pipeline.quantize import quantize
+from autotune.pipeline.weight_storage import DOMAIN
 
 _EMBEDDING = "model.embed_tokens.weight"
+_GATHER = "/model/embed_tokens/Gather"
 _HEAD = "/lm_head/MatMul"
 
 
@@ -25,7 +27,7 @@ def quantize_embedding(model: Any, is_tied: bool) -> bool:
 
     Raises AssemblyError when the graph has no quantized head to take bits and block size from.
     """
-    gather = next((n for n in model.graph if n.op_type == "Gather" and _reads(n, _EMBEDDING)), None)
+    gather = _float_gather(model)
     if gather is None:
         return False
     head = next(
@@ -34,20 +36,53 @@ def quantize_embedding(model: Any, is_tied: bool) -> bool:
     if head is None:
         raise AssemblyError("share_embedding: the graph has no quantized head at /lm_head/MatMul to share")
     bits, block = head.attributes["bits"].as_int(), head.attributes["block_size"].as_int()
-    embedding = gather.inputs[0]
-    vocab, hidden = (int(size) for size in embedding.const_value.shape)
+    source, rows = _float_rows(gather)
+    vocab, hidden = (int(size) for size in rows.shape)
     if is_tied:
         weights = _head_as_rows(model, gather, head, vocab)
     else:
         symmetric = len(head.inputs) < 4 or head.inputs[3] is None
-        weights = _quantized_rows(model, embedding.const_value.numpy(), bits, block, symmetric)
+        weights = _quantized_rows(model, rows.numpy(), bits, block, symmetric)
     _gather_quantized(model, gather, weights, bits, block, hidden)
-    graph.remove_unused(model, embedding)
+    _forget(model, source)
     return True
 
 
-def _reads(node: Any, name: str) -> bool:
-    return bool(node.inputs) and node.inputs[0] is not None and node.inputs[0].name == name
+def float_embedding_apart(model: Any) -> None:
+    """Give the embedding a float matrix of its own where it reads the head's, which is about to be quantized."""
+    gather = _float_gather(model)
+    if gather is None or gather.inputs[0].is_initializer():
+        return
+    source, rows = _float_rows(gather)
+    own = graph.add_lazy_initializer(model, _EMBEDDING, tuple(rows.shape), rows.dtype.numpy(),
+                                     lambda: np.ascontiguousarray(rows.numpy()))
+    gather.replace_input_with(0, own)
+    _forget(model, source)
+
+
+def _float_gather(model: Any) -> Any | None:
+    return next((n for n in model.graph if n.op_type == "Gather" and n.name == _GATHER), None)
+
+
+def _float_rows(gather: Any) -> tuple[Any, Any]:
+    """What the Gather reads, and that as a tensor [vocab, hidden]: a matrix, or the head's turned round."""
+    source = gather.inputs[0]
+    if source.is_initializer():
+        return source, source.const_value
+    head = source.producer().inputs[0].const_value
+    turned = ir.LazyTensor(lambda: ir.Tensor(head.numpy().T), dtype=head.dtype, shape=ir.Shape(tuple(head.shape)[::-1]))
+    return source, turned
+
+
+def _forget(model: Any, source: Any) -> None:
+    """Drop what the Gather read, if nothing else reads it."""
+    turn = source.producer()
+    if turn is None:
+        graph.remove_unused(model, source)
+    elif not source.uses():
+        head = turn.inputs[0]
+        model.graph.remove(turn, safe=True)
+        graph.remove_unused(model, head)
 
 
 def _head_as_rows(model: Any, gather: Any, head: Any, vocab: int) -> list[Any]:

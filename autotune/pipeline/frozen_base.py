@@ -73,6 +73,13 @@ def _cpu_features() -> set[str]:
     return {f for key, _, value in lines if key.strip() in ("flags", "Features") for f in value.split()}
 
 
+def require_precision(precision: BasePrecision, device: str = "auto") -> None:
+    """Raises TrainingError, with the reason, where this machine cannot train with a base precision."""
+    reason = supported_base_precisions(device)[precision]
+    if reason is not None:
+        raise TrainingError(f"base_precision {precision}: {reason}")
+
+
 def load_frozen(base: Path, precision: BasePrecision, device: str = "auto") -> Any:
     """A transformers causal LM whose parameters take no gradient.
 
@@ -84,9 +91,7 @@ def load_frozen(base: Path, precision: BasePrecision, device: str = "auto") -> A
 
     require_supported(base)
     where = resolve_device(device)
-    reason = supported_base_precisions(device)[precision]
-    if reason is not None:
-        raise TrainingError(f"base_precision {precision}: {reason}")
+    require_precision(precision, device)
     with quiet():
         config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         # PyTorch's fused attention cannot bend the attention scores as Gemma 2 does.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +13,43 @@ import onnx_ir as ir
 from autotune.errors import AssemblyError
 
 MODEL_FILE = "model.onnx"
-DATA_FILE = "model.onnx.data"
-
-#: ORT reads the shape of a Reshape and the like from inline tensors only.
-_INLINE_BYTES = 1024
-
-#: Weights smaller than this stay fp32: norms and biases cost nothing and are the most sensitive.
-_FP16_FROM_BYTES = 64 * 1024
 
 #: operator → the positions of its cos and sin caches.
 _ROPE_INPUTS = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
 
 
 def load(folder: Path) -> Any:
-    """The exported graph; its weights stay in the file until they are asked for."""
-    return ir.load(folder / MODEL_FILE)
+    """The exported graph; its weights stay in the file until they are asked for.
 
-
-def save(model: Any, folder: Path) -> None:
-    """Write the graph with one data file. ``folder`` must not be where ``model`` was loaded from."""
-    # ORT wants nodes in the order of their use; the edits insert where it is easiest.
-    model.graph.sort()
-    remove_unused(model, *list(model.graph.initializers.values()))
-    ir.save(model, folder / MODEL_FILE, external_data=DATA_FILE, size_threshold_bytes=_INLINE_BYTES)
+    For files of our own making: a data file may be a hard link, which onnx_ir would refuse.
+    """
+    model = ir.load(folder / MODEL_FILE)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            # Only of a path that is whole does onnx_ir take our word.
+            value.const_value = ir.ExternalTensor(
+                str(folder / tensor.location), tensor.offset, tensor.length, tensor.dtype,
+                shape=ir.Shape(tensor.shape), name=value.name,
+            )
+    return model
 
 
 def add_initializer(model: Any, name: str, data: np.ndarray[Any, Any]) -> Any:
     """A new weight in the graph; returns its value."""
     tensor = ir.Tensor(np.ascontiguousarray(data), name=name)
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def add_lazy_initializer(
+    model: Any, name: str, shape: tuple[int, ...], dtype: Any, make: Callable[[], np.ndarray[Any, Any]]
+) -> Any:
+    """A new weight in the graph that is made when it is written; returns its value."""
+    kind = ir.DataType.from_numpy(np.dtype(dtype))
+    tensor = ir.LazyTensor(lambda: ir.Tensor(make(), name=name), dtype=kind, shape=ir.Shape(shape), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shape), const_value=tensor)
     model.graph.register_initializer(value)
     return value
 
@@ -60,29 +68,6 @@ def remove_unused(model: Any, *values: Any) -> None:
             del model.graph.initializers[value.name]
 
 
-def store_as_fp16(model: Any) -> None:
-    """Hold the large fp32 weights as fp16, each widened to fp32 by a Cast that ORT folds at load.
-
-    RoPE caches stay fp32: they are not weights, they are small once trimmed, and rounding them moves
-    every position. So does a weight that fp16 cannot hold, beyond ±65504.
-    """
-    caches = {id(value) for value in _rope_caches(model)}
-    for value in list(model.graph.initializers.values()):
-        tensor = value.const_value
-        if tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < _FP16_FROM_BYTES or id(value) in caches:
-            continue
-        data = tensor.numpy()
-        if max(float(data.max()), -float(data.min())) > np.finfo(np.float16).max:
-            continue
-        small = add_initializer(model, f"{value.name}_fp16", data.astype(np.float16))
-        cast = ir.node("Cast", [small], attributes={"to": int(ir.DataType.FLOAT)}, name=f"{value.name}/Cast")
-        wide = cast.outputs[0]
-        wide.name, wide.type, wide.shape = f"{value.name}_fp32", value.type, value.shape
-        model.graph.append(cast)
-        replace_uses(value, wide)
-        remove_unused(model, value)
-
-
 def trim_rope_caches(model: Any, context_length: int, short_rows: int | None = None) -> None:
     """Cut the cos and sin caches to the positions that a context of this length can reach.
 
@@ -93,7 +78,7 @@ def trim_rope_caches(model: Any, context_length: int, short_rows: int | None = N
     """
     if context_length < 1:
         raise AssemblyError(f"context_length: {context_length} found; accepted is 1 or more tokens")
-    for value in _rope_caches(model):
+    for value in rope_caches(model):
         if value.const_value is not None and value.is_initializer():
             _cut(value, context_length + (short_rows or 0))
         elif value.producer() is not None and value.producer().op_type == "If":
@@ -102,7 +87,7 @@ def trim_rope_caches(model: Any, context_length: int, short_rows: int | None = N
                 _cut_constant(inner, context_length)
 
 
-def _rope_caches(model: Any) -> Iterator[Any]:
+def rope_caches(model: Any) -> Iterator[Any]:
     """The values that attention reads its RoPE caches from, each once."""
     seen: set[int] = set()
     for node in model.graph:
@@ -137,12 +122,12 @@ def set_context_length(folder: Path, context_length: int) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["model"]["context_length"] = context_length
     config["search"]["max_length"] = context_length
-    path.write_text(json.dumps(config, indent=4), encoding="utf-8")
+    _rewrite(path, json.dumps(config, indent=4))
     path = folder / "tokenizer_config.json"
     if path.is_file():
         config = json.loads(path.read_text(encoding="utf-8"))
         config["model_max_length"] = context_length
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+        _rewrite(path, json.dumps(config, indent=2, ensure_ascii=False))
 
 
 def stop_at(folder: Path, eos_id: int) -> None:
@@ -156,4 +141,11 @@ def stop_at(folder: Path, eos_id: int) -> None:
     ids = known if isinstance(known, list) else [] if known is None else [known]
     if eos_id not in ids:
         config["model"]["eos_token_id"] = [*ids, eos_id]
-        path.write_text(json.dumps(config, indent=4), encoding="utf-8")
+        _rewrite(path, json.dumps(config, indent=4))
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """As another file of the same name: ``path`` may be one of several hard links."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

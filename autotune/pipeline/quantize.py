@@ -1,4 +1,4 @@
-"""Block-wise weight quantization of an exported float graph, as MatMulNBits holds it.
+"""Block-wise weight quantization, as MatMulNBits holds it.
 
 ModelBuilder can quantize too, but by copying the whole model through protobuf messages and, for
 k_quant, in numpy a matrix at a time, which takes minutes at 270M parameters. For the algorithms
@@ -7,15 +7,13 @@ k_quant, in numpy a matrix at a time, which takes minutes at 270M parameters. Fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import torch
 
-from autotune.pipeline import graph
 from search_spaces.deploy import Algorithm
 
 Array = np.ndarray[Any, Any]
@@ -23,8 +21,6 @@ Array = np.ndarray[Any, Any]
 #: Levels [n, block], scales [n, 1] and zero points [n, 1] of blocks [n, block].
 Rounded = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Rounding = Callable[[torch.Tensor], Rounded]
-
-DOMAIN = "com.microsoft"
 
 #: Matrix rows at a time: the working copies of a 262,144-row head would otherwise take gigabytes.
 _CHUNK = 8192
@@ -34,38 +30,6 @@ _CACHE_ELEMENTS = 2**18
 
 #: k_quant's search: this many scales are tried, from range / (max - 1) on in steps of a tenth.
 _K_QUANT_STEPS = 20
-
-
-def quantize_matmuls(
-    model: Any, algorithm: Algorithm, bits: int, block: int, symmetric: bool, accuracy_level: int,
-    bits_of: Mapping[str, int],
-) -> None:
-    """Replace each MatMul by a constant matrix with MatMulNBits.
-
-    ``bits_of`` names the nodes that have other bits than ``bits``. ``accuracy_level`` 0 is left unset.
-    """
-    for node in list(model.graph):
-        if node.op_type != "MatMul" or node.inputs[1].const_value is None:
-            continue
-        weight = node.inputs[1]
-        width = bits_of.get(node.name, bits)
-        columns, rows = (int(size) for size in weight.const_value.shape)
-        packed, scales, zeros = quantize(weight.const_value.numpy().T, width, block, symmetric, algorithm)
-        inputs = [
-            node.inputs[0],
-            graph.add_initializer(model, f"{weight.name}_Q{width}", packed),
-            graph.add_initializer(model, f"{weight.name}_scales", scales),
-        ]
-        if zeros is not None:
-            inputs.append(graph.add_initializer(model, f"{weight.name}_zero_points", zeros))
-        attributes = {"K": columns, "N": rows, "bits": width, "block_size": block}
-        if accuracy_level:
-            attributes["accuracy_level"] = accuracy_level
-        name = f"{node.name}_Q{width}"
-        new = ir.node("MatMulNBits", inputs, attributes=attributes, domain=DOMAIN, name=name)
-        ir.convenience.replace_nodes_and_values(model.graph, node, [node], [new], node.outputs, new.outputs)
-        graph.remove_unused(model, weight)
-    model.opset_imports.setdefault(DOMAIN, 1)
 
 
 def quantize(

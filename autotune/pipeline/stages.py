@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.pipeline.progress import Report, silent
-from autotune.pipeline.tokens import TokenizedData
+from autotune.pipeline.template_params import TemplateParams
+from autotune.pipeline.tokens import Example, TokenizedData
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 if TYPE_CHECKING:
     from autotune.pipeline.base_model import ModelSource
+    from autotune.pipeline.point import ArtifactInfo
     from autotune.stats import Measurement
 
 DATA_FILE = "data.json"
@@ -55,31 +57,52 @@ def make_adapter(
     (out / TRAINING_FILE).write_text(json.dumps(record), encoding="utf-8")
 
 
-def make_merged(base: Path, adapter: Path | None, out: Path) -> Path:
-    """The base with the adapter in its weights."""
-    from autotune.pipeline.merge import merge_adapter
+def make_template(base: Path, out: Path, params: TemplateParams) -> None:
+    """ModelBuilder's graph of the base, for all precisions of a provider."""
+    from autotune.pipeline import template
 
-    return merge_adapter(base, adapter, out)
+    template.make_template(base, out, params)
+
+
+def make_point(
+    template: Path, base: Path, out: Path, params: DeployParams, provider: str, context_length: int
+) -> None:
+    """The base's own artifact at a deploy point, which adapters' artifacts share most of."""
+    from autotune.pipeline import point
+
+    _write_info(out, point.make_point(template, base, out, params, provider, context_length))
+
+
+def check_tokenizer(template: Path, base_name: str, rows: Sequence[Example], chat: bool, out: Path) -> None:
+    """What mends an artifact's tokenizer, should it give other ids than training used; raises AssemblyError."""
+    from autotune.pipeline import artifact_tokenizer
+    from autotune.pipeline.template import GRAPH_FOLDER
+
+    check = artifact_tokenizer.check_tokenizer(template / GRAPH_FOLDER, base_name, rows, chat, out)
+    (out / INFO_FILE).write_text(json.dumps(asdict(check)), encoding="utf-8")
 
 
 def make_artifact(
-    model_dir: Path, data: Path, params: DeployParams, provider: str, context_length: int, out: Path
+    point: Path, base: Path, adapter: Path, tokenizer: Path, eos_id: int, out: Path, report: Report = silent
 ) -> None:
-    """An artifact whose own tokenizer gives the ids that training used."""
-    from autotune.pipeline.artifact_tokenizer import check_tokenizer
+    """An adapter's artifact, whose own tokenizer gives the ids that training used."""
+    import shutil
+
+    from autotune.pipeline.artifact_tokenizer import MEND_FILE
     from autotune.pipeline.assemble import assemble
     from autotune.pipeline.graph import stop_at
+    from autotune.pipeline.point import describe
 
-    rows = TokenizedData.load(data)
-    info = assemble(model_dir, out / ARTIFACT_FOLDER, params, provider, context_length)
-    stop_at(info.path, rows.eos_id)
-    check = check_tokenizer(info.path, model_dir, rows.valid, rows.chat)
-    size = sum(f.stat().st_size for f in info.path.rglob("*") if f.is_file())
-    (out / INFO_FILE).write_text(
-        json.dumps({"size_bytes": size, "min_generator_length": info.min_generator_length,
-                    "tokenizer": asdict(check)}),
-        encoding="utf-8",
-    )
+    info = assemble(point, base, adapter, out / ARTIFACT_FOLDER, report)
+    stop_at(info.path, eos_id)
+    if (tokenizer / MEND_FILE).exists():
+        shutil.copyfile(tokenizer / MEND_FILE, info.path / MEND_FILE)
+    _write_info(out, describe(info.path, 0.0))
+
+
+def _write_info(out: Path, info: ArtifactInfo) -> None:
+    record = {"size_bytes": info.size_bytes, "min_generator_length": info.min_generator_length}
+    (out / INFO_FILE).write_text(json.dumps(record), encoding="utf-8")
 
 
 def check_export(

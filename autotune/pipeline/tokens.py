@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -43,15 +44,22 @@ class TokenizedData:
 
     @classmethod
     def load(cls, path: Path) -> TokenizedData:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        """What ``save`` wrote. Parsed once for a file that stays as it is; the object may be shared."""
+        found = path.stat()
+        return _parsed(path.resolve(), found.st_ino, found.st_size, found.st_mtime_ns)
 
-        def split(name: str) -> tuple[Example, ...]:
-            return tuple(
-                Example(tuple(e["prompt"]), tuple(e["answer"]), e["prompt_text"], e["answer_text"])
-                for e in raw[name]
-            )
 
-        return cls(
-            raw["task"], raw["chat"], raw["eos_id"], split("train"), split("valid"), split("test"),
-            tuple(raw["labels"]), tuple(tuple(ids) for ids in raw["label_ids"]),
+@lru_cache(maxsize=2)
+def _parsed(path: Path, *_identity: int) -> TokenizedData:
+    raw = json.loads(path.read_text(encoding="utf-8"))
+
+    def split(name: str) -> tuple[Example, ...]:
+        return tuple(
+            Example(tuple(e["prompt"]), tuple(e["answer"]), e["prompt_text"], e["answer_text"])
+            for e in raw[name]
         )
+
+    return TokenizedData(
+        raw["task"], raw["chat"], raw["eos_id"], split("train"), split("valid"), split("test"),
+        tuple(raw["labels"]), tuple(tuple(ids) for ids in raw["label_ids"]),
+    )

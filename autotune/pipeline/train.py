@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,9 @@ from autotune.pipeline.batching import (
     mean_loss,
     set_training,
 )
-from autotune.pipeline.frozen_base import load_frozen, quiet, resolve_device, supported_base_precisions
+from autotune.pipeline.frozen_base import quiet, resolve_device, supported_base_precisions
 from autotune.pipeline.progress import Report, silent
+from autotune.pipeline.resident import frozen_base
 from autotune.pipeline.tokens import Example, TokenizedData
 from search_spaces.adapter import AdapterParams
 
@@ -86,9 +88,13 @@ def train_adapter(
     began = time.monotonic()
     if not data.train:
         raise TrainingError("no training rows; at least one is needed")
-    with quiet(), _as_training_error(params), _torch_settings(seed, threads, resolve_device(device)):
-        model = load_frozen(base, params.base_precision, device)
-        adapted = _with_adapter(model, base, params)
+    with (
+        quiet(),
+        _as_training_error(params),
+        _torch_settings(threads, resolve_device(device)),
+        frozen_base(base, params.base_precision, device) as model,
+        _with_adapter(model, base, params, seed) as adapted,
+    ):
         losses, tokens, curve = _optimize(model, data, params, seed, report)
         held_out = _spread(data.valid, _VALID_EXAMPLES)
         final = example_losses(model, held_out)
@@ -97,6 +103,9 @@ def train_adapter(
         if held_out:
             curve.append((len(losses), mean_loss(final[::2])))
         _save(adapted, base, out)
+    # A base that is not kept goes now: the matrices of bitsandbytes refer to themselves.
+    del model, adapted
+    gc.collect()
     return TrainResult(
         adapter=out,
         steps=len(losses),
@@ -108,8 +117,12 @@ def train_adapter(
     )
 
 
-def _with_adapter(model: Any, base: Path, params: AdapterParams) -> Any:
-    """Put fresh LoRA matrices (fp32) into ``model``; returns PEFT's wrapper around it."""
+@contextmanager
+def _with_adapter(model: Any, base: Path, params: AdapterParams, seed: int) -> Iterator[Any]:
+    """Fresh LoRA matrices (fp32) in ``model`` for this block; gives PEFT's wrapper around it.
+
+    PyTorch is seeded here, so that loading the model, or not having to, changes no random number.
+    """
     from peft import LoraConfig, TaskType, get_peft_model
 
     config = LoraConfig(
@@ -121,7 +134,12 @@ def _with_adapter(model: Any, base: Path, params: AdapterParams) -> Any:
         use_rslora=params.variant == "rslora",
         use_dora=params.variant == "dora",
     )
-    return get_peft_model(model, config)
+    torch.manual_seed(seed)
+    adapted = get_peft_model(model, config)
+    try:
+        yield adapted
+    finally:
+        adapted.unload()
 
 
 def _optimize(
@@ -225,12 +243,11 @@ def _save(adapted: Any, base: Path, out: Path) -> None:
 
 
 @contextmanager
-def _torch_settings(seed: int, threads: int | None, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch and set its threads for this block alone."""
+def _torch_settings(threads: int | None, device: torch.device) -> Iterator[None]:
+    """PyTorch's threads for this block, and its random state as before afterwards."""
     before = torch.get_num_threads()
     on_gpu = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=on_gpu):
-        torch.manual_seed(seed)
         torch.set_num_threads(threads or before)
         try:
             yield

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnxruntime_genai as og
 import torch
-import transformers
 
 from autotune.errors import ExportError
 from autotune.pipeline.builder import first_line
+from autotune.pipeline.resident import frozen_base
 from autotune.pipeline.silence import silenced
 
 #: Largest |Δ| as a share of the largest |logit|. fp32 against fp32 is ten times nearer than that.
@@ -99,12 +99,8 @@ def _torch_logits(model_dir: Path, prompts: Sequence[tuple[int, ...]], threads: 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with silenced():
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                model_dir, dtype=torch.float32, low_cpu_mem_usage=True, use_safetensors=True,
-                trust_remote_code=False,
-            ).eval()
-        with torch.inference_mode():
+        # The base that training on this machine keeps in memory, where it is this one.
+        with silenced(), frozen_base(model_dir, "fp32", "cpu") as model, torch.no_grad():
             return [
                 model(torch.tensor([prompt]), logits_to_keep=1, use_cache=False).logits[0, -1].float().numpy()
                 for prompt in prompts

@@ -24,11 +24,24 @@ class Cost:
             "wall_s": round(self.wall_s, 1),
             "seconds_by_stage": {stage: round(s, 2) for stage, s in self.seconds.items()},
             "adapters_trained": self.made.get("train", 0),
-            "templates_built": 0,
+            "templates_built": self.made.get("template", 0),
+            "points_built": self.made.get("point", 0),
             "artifacts_built": self.made.get("assemble", 0),
             "probes": self.made.get("probe", 0),
+            "scorings": self.made.get("answers", 0),
             "stages_reused": self.reused,
         }
+
+
+def cost_sentence(cost: Mapping[str, Any]) -> str:
+    """What was made, in how long, and what was not made again."""
+    return (f"{_count(cost['adapters_trained'], 'adapter')} trained, "
+            f"{_count(cost['artifacts_built'], 'artifact')} assembled, {cost['wall_s']:.0f} s; "
+            f"{_count(cost['stages_reused'], 'stage')} reused.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def account(events: Iterable[Mapping[str, Any]]) -> Cost:

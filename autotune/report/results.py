@@ -14,7 +14,7 @@ from autotune.pareto import feasible
 from autotune.report.outcome import Outcome
 from autotune.stats import Measurement
 from autotune.store import write_atomically
-from autotune.trials import TrialRecord
+from autotune.trials import Screened, Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.deploy import DeployParams
 
@@ -32,14 +32,17 @@ class Context:
     measured: Mapping[str, Objective]
     constraints: Sequence[Constraint]
     dropped: Sequence[tuple[DeployParams, str]]
+    screening: Screening | None = None
 
 
 def results(
-    context: Context, records: Sequence[TrialRecord], outcome: Outcome, artifacts: Mapping[int, str],
+    context: Context, records: Sequence[TrialRecord], outcome: Outcome | None, artifacts: Mapping[int, str],
     baseline: Mapping[str, Any] | None, cost: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The document. ``artifacts`` are folder names inside the run folder by trial number."""
-    miss = outcome.miss
+    """The document. ``artifacts`` are folder names inside the run folder by trial number.
+
+    ``outcome`` is None for a study that ended before its first trial, as no deploy point can meet the limits.
+    """
     return {
         "schema": SCHEMA,
         "study": {"name": context.name, "config_sha256": context.config_sha256},
@@ -50,22 +53,50 @@ def results(
              "unit": context.measured[c.objective].unit}
             for c in context.constraints
         ],
-        "dropped": [{"deploy": p.flat(), "label": p.label, "reason": reason} for p, reason in context.dropped],
+        "dropped": _dropped(context),
+        "deploy_points": [_point(s) for s in context.screening.kept] if context.screening else [],
         "baseline": dict(baseline) if baseline else None,
         "trials": [_trial(r, context, outcome, artifacts) for r in records],
-        "front": list(outcome.front),
-        "selected": None if outcome.selected is None else {
+        "front": list(outcome.front) if outcome else [],
+        "selected": None if outcome is None or outcome.selected is None else {
             "trial": outcome.selected, "policy": outcome.policy, "certificate": None},
-        "nearest_miss": None if miss is None else {
-            "trial": miss.trial, "expr": miss.expr, "shortfall": miss.shortfall,
-            "unit": context.measured[miss.objective].unit},
+        "nearest_miss": _miss(context, outcome),
         "cost": dict(cost),
     }
 
 
+def _dropped(context: Context) -> list[dict[str, Any]]:
+    unsupported = [{"deploy": p.flat(), "label": p.label, "reason": reason, "values": {}}
+                   for p, reason in context.dropped]
+    found = context.screening.dropped if context.screening else ()
+    return unsupported + [
+        {"deploy": d.point.flat(), "label": d.point.label, "reason": d.reason,
+         "values": _point(d.screened)["values"] if d.screened else {}}
+        for d in found
+    ]
+
+
+def _point(screened: Screened) -> dict[str, Any]:
+    return {"label": screened.point.label, "deploy": screened.point.flat(),
+            "values": {key: value_json(m, "base") for key, m in screened.values.items()}}
+
+
+def _miss(context: Context, outcome: Outcome | None) -> dict[str, Any] | None:
+    """Of a trial; or of a deploy point, where not even the base model's artifact meets the limits."""
+    miss = outcome.miss if outcome else context.screening.miss if context.screening else None
+    if miss is None:
+        return None
+    found = {"trial": miss.trial if outcome else None, "expr": miss.expr, "shortfall": miss.shortfall,
+             "unit": context.measured[miss.objective].unit}
+    if outcome is None and context.screening:
+        found["deploy_point"] = context.screening.dropped[miss.trial].point.label
+    return found
+
+
 def _trial(
-    record: TrialRecord, context: Context, outcome: Outcome, artifacts: Mapping[int, str]
+    record: TrialRecord, context: Context, outcome: Outcome | None, artifacts: Mapping[int, str]
 ) -> dict[str, Any]:
+    assert outcome is not None
     complete = record.state == "COMPLETE"
     return {
         "number": record.number,
@@ -73,7 +104,8 @@ def _trial(
         "state": record.state,
         "params": {**record.adapter.flat(), **record.deploy.flat()},
         "deploy_point": record.deploy.label,
-        "values": {key: value_json(m) for key, m in record.values.items()},
+        "values": {key: value_json(m, "base" if key in record.on_base else "artifact")
+                   for key, m in record.values.items()},
         "feasible": feasible(record.candidate(), context.constraints) if complete else None,
         "verdicts": {
             c.expr: c.verdict(record.values[c.objective].low, record.values[c.objective].high)

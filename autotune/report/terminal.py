@@ -23,7 +23,7 @@ from autotune.constraints import Constraint
 from autotune.pipeline.progress import Report, silent
 from autotune.report.outcome import Outcome
 from autotune.stats import Measurement
-from autotune.trials import TrialRecord
+from autotune.trials import Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
 
@@ -98,6 +98,8 @@ class Terminal:
 
     def trial(self, record: TrialRecord, objectives: Objectives, outcome: Outcome) -> None:
         mark = "[green]on the front[/]" if record.number in outcome.front else ""
+        if record.state == "PRUNED" and record.failure:
+            mark = f"[dim]{escape(record.failure[1])}[/]"
         shown = "  ".join(f"{key} {show(record.values[key])}" for key, _ in objectives)
         line = f"  trial {record.number:<3} {record.deploy.label:<22} {escape(shown)}  {mark}"
         self.console.print(line.rstrip(), soft_wrap=True)
@@ -171,6 +173,17 @@ def verdict_sentence(
         return (f"Nothing meets the limits. Nearest: trial {record.number}, {record.deploy.label}, misses "
                 f"{miss.expr} by {_figure(miss.shortfall)}{unit}{share}; {miss.objective} was {_figure(value)}{unit}.")
     return "No trial was completed, so there is nothing to choose."
+
+
+def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
+    """Why there is nothing to choose, when no deploy point can meet the limits."""
+    if screening.miss is None:
+        return "No deploy point can meet the limits, so nothing was trained."
+    miss, nearest = screening.miss, screening.dropped[screening.miss.trial]
+    unit = _unit(units.get(miss.objective, ""))
+    share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
+    return ("Nothing can meet the limits, whatever the adapter, so nothing was trained. Nearest: "
+            f"{nearest.point.label}, which misses {miss.expr} by {_figure(miss.shortfall)}{unit}{share} on the base model.")
 
 
 def _join(parts: Sequence[str]) -> str:

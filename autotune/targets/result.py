@@ -20,7 +20,8 @@ class ProbeResult:
 
     ``samples``, ``predictions`` (indices into the task's labels) and ``generations`` follow the order of the
     request, all tasks of a kind after each other; warm-up samples are left out. ``peak_rss_mb`` is the
-    process's peak over all tasks. ``facts`` are the probe's versions and machine.
+    process's peak over all tasks. ``facts`` are the probe's versions and machine. ``stopped_after`` is the number
+    of rows that a choice task answered before it stopped for too few right ones, its first; None where none did.
     """
 
     load_ms: float
@@ -29,6 +30,7 @@ class ProbeResult:
     predictions: tuple[int, ...]
     generations: tuple[Generation, ...]
     facts: dict[str, Any]
+    stopped_after: int | None = None
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Collector:
     _load_ms: float | None = None
     _peaks: dict[int, float] = field(default_factory=dict)
     _rows: dict[int, dict[int, Any]] = field(default_factory=dict)
+    _stopped: dict[int, int] = field(default_factory=dict)
     _ended: bool = False
 
     def feed(self, event: Mapping[str, Any]) -> None:
@@ -55,6 +58,8 @@ class Collector:
                 self._add(event, event["row"], int(event["label"]))
             case "generation":
                 self._add(event, event["row"], Generation(tuple(event["ids"]), event["text"]))
+            case "stopped":
+                self._stop(event["task"], event["rows"])
             case "sample":
                 if not event["warmup"]:
                     self._add(event, len(self._rows.get(event["task"], {})), _sample(event))
@@ -73,7 +78,7 @@ class Collector:
         if self._load_ms is None:
             return "the artifact was not loaded"
         for i, task in enumerate(self.tasks):
-            expected = int(task["samples"]) if task["kind"] == "latency" else len(task["prompts"])
+            expected = int(task["samples"]) if task["kind"] == "latency" else self._rows_asked(i)
             got = self._rows.get(i, {})
             if len(got) < expected or not all(row in got for row in range(expected)):
                 return f"task {i} ({task['kind']}) gave {len(got)} of {expected} rows"
@@ -93,7 +98,17 @@ class Collector:
             predictions=tuple(self._of("choice")),
             generations=tuple(self._of("generate")),
             facts=self._facts,
+            stopped_after=next(iter(self._stopped.values()), None),
         )
+
+    def _stop(self, task: int, rows: int) -> None:
+        looks = [look[0] for look in self.tasks[task].get("stop", ())]
+        if rows not in looks:
+            raise ProbeError(f"task {task} stopped after {rows} rows; accepted: {looks}")
+        self._stopped[task] = rows
+
+    def _rows_asked(self, task: int) -> int:
+        return self._stopped.get(task, len(self.tasks[task]["prompts"]))
 
     def _add(self, event: Mapping[str, Any], row: int, value: Any) -> None:
         rows = self._rows.setdefault(event["task"], {})

@@ -1,0 +1,82 @@
+"""How a weight matrix lies in an artifact's file: as it is, narrowed to fp16, or quantized in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+
+from autotune.errors import AssemblyError
+from autotune.pipeline.quantize import quantize
+from search_spaces.deploy import Algorithm
+
+Array = np.ndarray[Any, Any]
+
+#: Precision of an exported graph's float tensors → its numpy type.
+FLOATS: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """``float`` keeps the graph's own type; ``fp16`` narrows to it; ``nbits`` is MatMulNBits' block-wise layout.
+
+    The fields after ``kind`` mean something for ``nbits`` alone; see ``quantize``.
+    """
+
+    kind: Literal["float", "fp16", "nbits"]
+    bits: int = 0
+    block: int = 0
+    symmetric: bool = True
+    algorithm: Algorithm = "default"
+
+    @property
+    def has_zero_points(self) -> bool:
+        return self.kind == "nbits" and (self.algorithm == "k_quant" or not self.symmetric)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_json(raw: Mapping[str, Any]) -> Encoding:
+    return Encoding(**raw)
+
+
+def fits_fp16(matrix: Array) -> bool:
+    return max(float(matrix.max()), -float(matrix.min())) <= float(np.finfo(np.float16).max)
+
+
+def encode(matrix: Array, encoding: Encoding, name: str = "a weight") -> tuple[Array, ...]:
+    """The arrays that the file holds for ``matrix`` [out, in], in the graph's float type.
+
+    One array [in, out] for floats; packed [out, blocks, bytes], scales [out, blocks] and, where
+    the encoding has them, zero points [out, bytes] for ``nbits``.
+
+    Raises AssemblyError when ``matrix`` does not fit fp16.
+    """
+    if encoding.kind == "nbits":
+        packed, scales, zeros = quantize(
+            matrix, encoding.bits, encoding.block, encoding.symmetric, encoding.algorithm
+        )
+        return (packed, scales) if zeros is None else (packed, scales, zeros)
+    if encoding.kind == "fp16":
+        if not fits_fp16(matrix):
+            raise AssemblyError(f"{name}: the adapter makes weights beyond ±65504, which fp16 cannot hold; a lower "
+                                "learning rate or alpha keeps them small")
+        return (np.ascontiguousarray(matrix.T).astype(np.float16),)
+    return (np.ascontiguousarray(matrix.T),)
+
+
+def shapes(rows: int, columns: int, encoding: Encoding, io: Any) -> tuple[tuple[tuple[int, ...], Any], ...]:
+    """(shape, numpy type) of each array that ``encode`` gives for a matrix [rows, columns] of type ``io``."""
+    if encoding.kind != "nbits":
+        return (((columns, rows), np.float16 if encoding.kind == "fp16" else io),)
+    blocks = -(-columns // encoding.block)
+    found: list[tuple[tuple[int, ...], Any]] = [
+        ((rows, blocks, encoding.block * encoding.bits // 8), np.uint8), ((rows, blocks), io),
+    ]
+    if encoding.has_zero_points:
+        found.append(((rows, -(-blocks * encoding.bits // 8)), np.uint8))
+    return tuple(found)

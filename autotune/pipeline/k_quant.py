@@ -1,0 +1,189 @@
+"""The k-quant rounding of llama.cpp, for zero points that are whole levels.
+
+Source: ggml's make_qkx2_quants (ggml-quants.c, MIT), in the variant that ONNX Runtime's quantizer uses.
+For each of twenty scales near the plain one, a block's weights are rounded and the scale and minimum of
+least weighted squared error for those levels are found in closed form; the best of all is kept. Each
+weight counts by its size: |x| plus the block's root mean square. Different from ggml:
+
+- The zero point is a whole level (MatMulNBits has no other), so the minimum is rounded at the end and the
+  levels are taken anew. ggml keeps a minimum of its own per block.
+- The minimum may be above zero during the search; only the plain range it starts from always holds zero,
+  as in ggml. Without that a block of one sign would not be representable at all.
+
+Almost all of the time goes into the search, a dozen passes over the weights for each of the twenty scales.
+What makes it fast: blocks lie along the first axis, so that sums run over rows; pieces fit a core's cache;
+every pass writes into memory that the thread reuses; and the error has a closed form. NumPy and not torch,
+because its operations stay on the thread that calls them, whatever torch.set_num_threads says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+#: Scales tried after the plain one: its range is cut in top - 1, top - 0.9, … top + 0.9 steps.
+_TRIALS = 20
+
+#: Weights a thread works on at a time: 1 MB a buffer, of which five or six are alive.
+_PIECE = 2**18
+
+#: From this many bits on the squared error is summed over the weights. In fp32 the difference of two large
+#: sums, which does for 16 levels, would be a hundredth wrong for 256.
+_EXACT_BITS = 8
+
+
+def k_quant(flat: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Round blocks [n, block] of finite fp32 weights to ``bits`` (2 to 8) with one scale and zero point each.
+
+    Returns levels [n, block] (uint8), scales [n, 1] (fp32) and zero points [n, 1] (uint8); a weight is
+    about scale · (level - zero point). Runs on as many threads as torch has; may be called from any thread.
+    """
+    blocks, block = flat.shape
+    source = flat.numpy()
+    levels, zeros = np.empty((blocks, block), np.uint8), np.empty((blocks, 1), np.uint8)
+    scales = np.empty((blocks, 1), np.float32)
+    # Never a multiple of 32 blocks: rows a power of two apart share a few cache lines, and the transposition
+    # takes five times as long.
+    size = max(1, _PIECE // block) // 32 * 32 + 16
+    threads = max(1, min(torch.get_num_threads(), -(-blocks // size)))
+    memory: SimpleQueue[_Memory] = SimpleQueue()
+    for _ in range(threads):
+        memory.put(_Memory.of(block, min(size, blocks)))
+
+    def work(start: int) -> None:
+        part = slice(start, start + size)
+        mine = memory.get()
+        try:
+            scales[part, 0], zeros[part, 0] = _round(source[part], bits, mine.first(len(source[part])), levels[part])
+        finally:
+            memory.put(mine)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _done in pool.map(work, range(0, blocks, size)):
+            pass
+    return torch.from_numpy(levels), torch.from_numpy(scales), torch.from_numpy(zeros)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """A thread's buffers [block, n]: weights less their mean, importance, both multiplied, and scratch."""
+
+    x: Array
+    importance: Array
+    product: Array
+    position: Array
+    level: Array
+    scratch: Array
+
+    @staticmethod
+    def of(block: int, blocks: int) -> _Memory:
+        return _Memory(*(np.empty((block, blocks), np.float32) for _ in range(6)))
+
+    def first(self, blocks: int) -> _Memory:
+        return _Memory(*(buffer[:, :blocks] for buffer in vars(self).values()))
+
+
+def _round(source: Array, bits: int, m: _Memory, levels: np.ndarray[Any, Any]) -> tuple[Array, Array]:
+    """Round blocks [n, block] into ``levels`` [n, block]; returns scales [n] and zero points [n]."""
+    top = 2**bits - 1
+    np.copyto(m.x, source.T)
+    np.abs(m.x, out=m.importance)
+    # A power of two changes no digit, and squares of very small or large weights stay within fp32.
+    exponent = np.clip(np.frexp(m.importance.max(0))[1], -126, 126)
+    unit = np.ldexp(np.float32(1), -exponent)
+    np.multiply(m.x, unit, out=m.x)
+    np.multiply(m.importance, unit, out=m.importance)
+    low, high = np.minimum(m.x.min(0), 0), np.maximum(m.x.max(0), 0)
+    high[high == low] = top  # nothing but zeros: scale 1
+    np.add(m.importance, np.sqrt(_sum(m.x, m.x) / np.float32(len(m.x))), out=m.importance)
+    total = m.importance.sum(0)
+    total[total == 0] = 1
+    scale, minimum = _search(m, top, bits >= _EXACT_BITS, low, high, total)
+    zero = np.clip(np.rint(-minimum / scale), 0, top)
+    np.divide(m.x, scale, out=m.level)
+    np.add(m.level, zero, out=m.level)
+    np.rint(m.level, out=m.level)
+    m.level.clip(0, top, out=m.level)
+    np.copyto(levels, m.level.T, casting="unsafe")
+    return np.ldexp(scale, exponent), zero
+
+
+def _search(m: _Memory, top: int, exact: bool, minimum: Array, high: Array, total: Array) -> tuple[Array, Array]:
+    """The best scale [n] and minimum [n].
+
+    With y = x - mean(x), all means and sums weighted, the best line through levels l has the slope
+    s = Σ w y l / v, where v = Σ w l² - (Σ w l)² / Σ w, and passes through both means. The squared error is
+    Σ w y² - s · Σ w y l, so the best trial has the largest s · Σ w y l.
+    """
+    mean = _sum(m.importance, m.x) / total
+    np.subtract(m.x, mean, out=m.scratch)
+    np.multiply(m.importance, m.scratch, out=m.product)
+    # Levels that are all equal have v = 0 but for rounding, and no line through them. Where two differ, the
+    # end of the range holds at least 1 / (2 · block) of the importance, and v is far above this.
+    least = total * np.float32(1e-5 * top * top)
+    spread = high - minimum
+    scale = spread / np.float32(top)
+    inverse = _cut(m, top, top, minimum, spread)
+    np.subtract(m.position, m.level, out=m.position)
+    error = _sum(m.importance, m.position, m.position) / np.square(inverse)
+    best = -error if exact else _sum(m.product, m.scratch) - error
+    for steps in _steps(top):
+        # The minimum found so far is where the next rounding starts from, as in ggml.
+        inverse = _cut(m, top, steps, minimum, spread)
+        np.multiply(m.importance, m.level, out=m.scratch)
+        sum_l, sum_l2, sum_xl = m.scratch.sum(0), _sum(m.scratch, m.level), _sum(m.product, m.level)
+        mean_l = sum_l / total
+        v = sum_l2 - sum_l * mean_l
+        new_scale = sum_xl / np.maximum(v, least)
+        if exact:
+            # The same from what rounding left over, fitted in turn: sums as small as the error itself.
+            np.subtract(m.position, m.level, out=m.position)
+            error = _sum(m.importance, m.position, m.position)
+            offset = (mean - minimum) * inverse - mean_l
+            error -= v * np.square(new_scale * inverse - 1) + total * np.square(offset)
+            gain = -error / np.square(inverse)
+        else:
+            gain = new_scale * sum_xl
+        better = (gain > best) & (v > least)
+        np.putmask(best, better, gain)
+        np.putmask(scale, better, new_scale)
+        np.putmask(minimum, better, mean - new_scale * mean_l)
+        np.subtract(high, minimum, out=spread)
+    return scale, minimum
+
+
+def _steps(top: int) -> Iterator[float]:
+    """Into how many steps the range is cut, trial by trial.
+
+    Half a step would put each block's largest weight halfway between two levels, where the last bit of a
+    sum decides. A hair less gives all of them the even level, as rounding halves does without such noise.
+    """
+    return ((top - 1 + trial / 10) * (1 - NUDGE if trial == 5 else 1) for trial in range(_TRIALS))
+NUDGE = 0
+
+
+def _cut(m: _Memory, top: int, steps: float, minimum: Array, spread: Array) -> Array:
+    """Levels when ``spread`` from ``minimum`` on is cut in so many steps; returns the step's inverse [n].
+
+    Leaves (x - minimum) · inverse in ``position`` and the level in ``level``.
+    """
+    inverse = np.float32(steps) / spread
+    np.subtract(m.x, minimum, out=m.position)
+    np.multiply(m.position, inverse, out=m.position)
+    np.rint(m.position, out=m.level)
+    m.level.clip(0, top, out=m.level)
+    return inverse
+
+
+def _sum(*factors: Array) -> Array:
+    """Σ of the product of arrays [block, n] over the first axis, in one pass and without a temporary."""
+    result: Array = np.einsum(",".join(["ij"] * len(factors)) + "->j", *factors)
+    return result

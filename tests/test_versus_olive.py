@@ -1,0 +1,126 @@
+"""The comparison with Olive is fair and reads both sides right; Olive itself is not needed here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autotune.config import resolve_config
+from autotune.pipeline.train import _schedule
+from benchmarks import olive_side, versus_olive
+from objectives.accuracy import build_trie
+from objectives.accuracy import choose as our_choice
+from tests import tiny
+
+
+def arguments(model: Path, **changes: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"model": model, "adapters": 4, "points": 4, "steps": 3, "batch": 2, "threads": 1,
+                                 **changes})
+
+
+@pytest.mark.parametrize("adapters", [1, 2, 4])
+def test_our_study_holds_exactly_the_grid_that_olive_gets(tmp_path: Path, adapters: int) -> None:
+    args = arguments(tiny.make_model(tmp_path / "model"), adapters=adapters)
+    versus_olive.write_rows([versus_olive.TONE / "valid.jsonl"], tmp_path, 8, 8)
+    config = resolve_config(versus_olive.study(args), "study.yaml", tmp_path)
+    assert [point.label for point in config.space.deploy] == list(versus_olive.POINTS)
+    assert config.space.adapter_count() == adapters
+    ranks, alphas = (config.space.adapter[name].values for name in ("rank", "alpha"))
+    assert {(r, a) for r in ranks for a in alphas} == set(versus_olive.ADAPTERS[:adapters])
+
+
+def test_olive_trains_by_our_recipe() -> None:
+    job = {"steps": 40, "batch": 2, "learning_rate": 5e-4, "checkpointing": False}
+    found = olive_side.lora_pass(job, 8, 16)["training_args"]
+    assert (found["max_steps"], found["per_device_train_batch_size"], found["learning_rate"]) == (40, 2, 5e-4)
+    warmup = found["warmup_steps"]
+    its = [i / warmup if i < warmup else (40 - i) / (40 - warmup) for i in range(40)]  # transformers' linear schedule
+    ours = [_schedule(step, 40, 2) for step in range(1, 41)]
+    assert its[1:] == pytest.approx(ours[1:])
+
+
+def test_every_setting_that_olive_would_search_over_is_given(tmp_path: Path) -> None:
+    job = {"model": "m", "folder": str(tmp_path), "train": "t", "prompt": "p", "answer": "a", "threads": 1,
+           "loss": "text", "checkpointing": False, "steps": 1, "batch": 1, "learning_rate": 1e-4,
+           "adapters": versus_olive.ADAPTERS, "points": [point for _, point in versus_olive.POINTS.values()]}
+    workflow = olive_side.run_config(job, tmp_path / "questions.json", "", "<eos>")
+    for point in workflow["passes"]["build"]:
+        assert {"int4_block_size", "int4_is_symmetric", "int4_algo_config"} <= point.keys()
+    assert [(p["r"], p["alpha"]) for p in workflow["passes"]["lora"]] == list(versus_olive.ADAPTERS)
+
+
+class Scripted:
+    """A generator whose next-token logits depend on the tokens so far, as a model's do."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed, self._tokens = seed, []
+
+    def append_tokens(self, ids: Any) -> None:
+        self._tokens += [int(i) for i in ids]
+
+    def get_logits(self) -> Any:
+        return np.random.default_rng([self._seed, *self._tokens]).normal(size=(1, 1, 12)).astype(np.float32)
+
+
+def test_both_sides_choose_the_same_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, eos = [[3], [3, 4], [3, 4, 5], [6, 7], [8]], 1
+    for seed in range(60):
+        made = Scripted(seed)
+        monkeypatch.setattr("objectives.accuracy.new_generator", lambda *_, made=made: made)
+        expected = our_choice(None, [9, 10], build_trie(labels, eos))
+        ended = [[*label, eos] for label in labels]
+        assert olive_side.choose(lambda _, seed=seed: Scripted(seed), [9, 10], ended) == expected
+
+
+def test_an_accuracy_is_traced_back_to_its_adapter_and_point() -> None:
+    events: list[dict[str, Any]] = []
+    for rank, alpha in ((8, 16), (16, 16)):
+        for label in ("fp32", "int4-b128"):
+            lora, merged, built = f"l{rank}", f"m{rank}", f"b{rank}{label}"
+            settings = {**versus_olive.POINTS[label][1], "int4_is_symmetric": True}
+            again = label != "fp32"
+            events += [
+                {"stage": "lora", "id": lora, "parent": "base", "seconds": 2.0, "cached": again, "failed": False,
+                 "settings": {"r": rank, "alpha": float(alpha)}},
+                {"stage": "merge", "id": merged, "parent": lora, "seconds": 1.0, "cached": again, "failed": False},
+                {"stage": "build", "id": built, "parent": merged, "seconds": 1.0, "cached": False, "failed": False,
+                 "settings": settings},
+                {"stage": "evaluate", "id": built, "seconds": 1.0, "accuracy": rank + len(label) / 100},
+            ]
+    found = versus_olive.olive_accuracy(events, list(versus_olive.POINTS))
+    assert found == {(r, 16.0, p): r + len(p) / 100 for r in (8, 16) for p in ("fp32", "int4-b128")}
+    seconds, counts = versus_olive.stage_sums(versus_olive.olive_stages(events))
+    assert (seconds["lora"], counts["lora"], counts["build"]) == (4.0, 2, 4)
+
+
+def test_a_folder_that_transformers_5_wrote_is_translated(tmp_path: Path) -> None:
+    model = tiny.make_model(tmp_path / "model", "gemma3")
+    before = (model / "config.json").read_bytes()
+    folder = versus_olive.translate_model(model, tmp_path / "translated")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    nested = json.loads(before)["rope_parameters"]
+    assert config["rope_theta"] == nested["full_attention"]["rope_theta"]
+    assert config["rope_local_base_freq"] == nested["sliding_attention"]["rope_theta"]
+    assert "rope_parameters" not in config
+    assert config["torch_dtype"] == "float32"
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert (folder / "model.safetensors").samefile(model / "model.safetensors")
+    assert (model / "config.json").read_bytes() == before
+
+
+def test_training_and_evaluation_rows_never_overlap_and_none_is_lost_to_a_split(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(f'{{"phrase": "{i}", "tone": "joy"}}' for i in range(10)), encoding="utf-8")
+    versus_olive.write_rows([file], tmp_path, 5, 3)
+    parts = [(tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+             for name in ("train", "valid", "test")]
+    assert [len(part) for part in parts] == [5, 3, 2]
+    assert len(set().union(*parts)) == 10
+    with pytest.raises(SystemExit, match="fewer than 7 \\+ 3"):
+        versus_olive.write_rows([file], tmp_path, 7, 3)
