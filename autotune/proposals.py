@@ -18,6 +18,7 @@ from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space
 
 ADAPTER = "adapter"
+_DUPLICATE = "duplicate_of"
 _DUPLICATES_BEFORE_GIVING_UP = 50
 
 
@@ -59,7 +60,7 @@ class Proposals:
             if params not in known:
                 trial.set_user_attr(ADAPTER, params.flat())
                 return trial, params
-            trial.set_user_attr("duplicate_of", known[params])
+            trial.set_user_attr(_DUPLICATE, known[params])
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
@@ -77,7 +78,9 @@ class Proposals:
         return [t for t in self._study.get_trials(deepcopy=False) if ADAPTER in t.user_attrs]
 
     def _ask(self, known: int) -> Trial:
-        number = len(self._study.get_trials(deepcopy=False))
+        # Asks that came to nothing as their process died are not counted: an unbroken run would have none.
+        answered = (ADAPTER, _DUPLICATE)
+        number = sum(any(a in t.user_attrs for a in answered) for t in self._study.get_trials(deepcopy=False))
         sampler: BaseSampler = TPESampler(
             multivariate=True, group=True, seed=ask_seed(self._seed, number), n_startup_trials=max(6, len(self._first))
         )

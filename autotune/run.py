@@ -144,7 +144,9 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
     try:
         with RunFolder(scratch, config.sha256(), {}) as folder:
             worker = Worker(folder.log)
-            runner = StageRunner(Store(options.store), worker, folder, terminal, MachineLock())
+            store = Store(options.store, terminal.warn)
+            store.register(folder.root)
+            runner = StageRunner(store, worker, folder, terminal, MachineLock(on_wait=terminal.say))
             try:
                 prepared = prepare(config, source, runner, Terminal(quiet=True))
                 gflops = runner.call("measuring this machine", stages.matmul_gflops)
@@ -152,6 +154,7 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
                 worker.close()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        Store(options.store).unregister(scratch.resolve())
     return _estimate(config, options, prepared, gflops), _points(prepared)
 
 

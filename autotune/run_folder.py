@@ -24,6 +24,10 @@ LIBRARIES = (
     "torch", "transformers", "peft", "bitsandbytes", "optuna", "onnxruntime", "onnxruntime-genai", "onnx",
     "evaluate", "numpy", "pandas",
 )
+#: Names under which files of a run folder are written before they have their own, and a worker's progress.
+_BESIDE = (".study.yaml.[0-9]*", ".environment.json.[0-9]*", ".inputs.json.[0-9]*", ".results.json.[0-9]*",
+           ".trials.csv.[0-9]*", ".progress-[0-9]*")
+_LINKING = ".linking"
 
 
 class RunFolder:
@@ -44,7 +48,6 @@ class RunFolder:
         self.scratch = self.root / ".scratch"
         self.artifacts = self.root / "artifacts"
 
-
     def __enter__(self) -> RunFolder:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -60,7 +63,7 @@ class RunFolder:
         except BaseException:
             self._lock.release()
             raise
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._clear_leftovers()
         self.scratch.mkdir()
         text = yaml.safe_dump(dict(self._resolved), sort_keys=False, allow_unicode=True)
         write_atomically(self.root / "study.yaml", f"# config_sha256: {self._sha}\n{text}")
@@ -113,6 +116,15 @@ class RunFolder:
                 "what the run began with, or another --out",
             )])
 
+    def _clear_leftovers(self) -> None:
+        """What killed processes left of files and folders that they were writing."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for name in _BESIDE:
+            for file in self.root.glob(name):
+                file.unlink(missing_ok=True)
+        for folder in self.artifacts.glob(f".*{_LINKING}"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _require_same_study(self) -> None:
         path = self.root / "study.yaml"
         if not path.exists():
@@ -151,7 +163,7 @@ def environment() -> dict[str, Any]:
 
 def link_tree(source: Path, target: Path) -> None:
     """``target`` becomes a copy of ``source`` that shares its disk where the file system can."""
-    beside = target.with_name(f".{target.name}.linking")
+    beside = target.with_name(f".{target.name}{_LINKING}")
     for folder in (beside, target):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -170,7 +170,7 @@ class Scorer:
         entry = self._run.measurement("answers", key, request, f"scoring {point.label}", timed=False)
         made["answers"] = entry
         if key != whole and answers.load(entry.path)[0].stopped_after is None:
-            self._run.copy(whole, entry)  # it got to the end, so it holds for whoever needs all rows
+            self._run.copy("answers", whole, entry)  # it got to the end, so it holds for whoever needs all rows
         return entry
 
     def _timed(self, artifact: Key, folder: Path, point: DeployParams) -> Entry:

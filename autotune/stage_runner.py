@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,8 +143,9 @@ class StageRunner:
 
         return self._stored(stage, key, title, produce, timed=timed)
 
-    def copy(self, key: Key, source: Entry) -> None:
+    def copy(self, stage: str, key: Key, source: Entry) -> None:
         """Store a measurement under another name too."""
+        self._folder.event(event="stage_start", stage=stage, key=str(key))
         self.store.make(key, lambda out: answers.copy(source.path, out))
 
     def call(self, title: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -158,15 +160,16 @@ class StageRunner:
         self._folder.event(event="stage_start", stage=stage, key=str(key))
         span: dict[str, float] = {}
 
-        def make(out: Path) -> None:
+        @contextmanager
+        def holding() -> Iterator[None]:
             with self._machine.measuring() if timed else self._machine.working():
                 span["began"] = time.time()
-                produce(out, report)
+                yield
                 span["ended"] = time.time()
 
         try:
             with self._terminal.stage(title, self._took.get(stage)) as report:
-                entry = self.store.make(key, make, parents)
+                entry = self.store.make(key, lambda out: produce(out, report), parents, during=holding)
         except OSError as error:
             self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=str(error))
             failed = StageError(f"{error.strerror or error}: {error.filename or self.store.root}")
@@ -177,7 +180,7 @@ class StageRunner:
             self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)
             raise
         # From where it held the machine's lock: waiting for others is no cost of the stage.
-        seconds = 0.0 if entry.cached else time.time() - span["began"]
+        seconds = 0.0 if entry.cached else span["ended"] - span["began"]
         if not entry.cached:
             self._took[stage] = seconds
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),

@@ -1,8 +1,8 @@
-"""How far two computations of the same logits lie apart, and how clear a choice is."""
+"""Whether two computations of the same logits agree, and how clear a choice is."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,45 +13,53 @@ Logits = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Recorder:
-    """Picks like `objectives.accuracy.choose`, and keeps what it saw: per row, the logits [vocabulary] and the
-    token taken at each node."""
+    """Picks like `objectives.accuracy.choose` for one row, and keeps the logits [vocabulary] and the token of
+    each node on its way."""
 
     def __init__(self) -> None:
-        self.logits: dict[int, list[Logits]] = defaultdict(list)
-        self.tokens: dict[int, list[int]] = defaultdict(list)
-        self.smallest_lead: dict[int, float] = {}
+        self.logits: list[Logits] = []
+        self.tokens: list[int] = []
 
     def __call__(self, row: int, node: Node, logits: Logits) -> int:
-        token = greedy(node, logits)
-        self.logits[row].append(logits.copy())
-        self.tokens[row].append(token)
-        self.smallest_lead[row] = min(self.smallest_lead.get(row, np.inf), lead(node, logits))
-        return token
+        del row
+        self.logits.append(logits.copy())
+        self.tokens.append(greedy(node, logits))
+        return self.tokens[-1]
 
 
-class Follower:
-    """Takes the tokens that ``guide`` took, and keeps the logits it met on the way."""
+class Careful:
+    """Picks where the choice is clear, and leaves a row where it is not.
 
-    def __init__(self, guide: Recorder) -> None:
-        self.logits: dict[int, list[Logits]] = defaultdict(list)
-        self._guide = guide
+    ``guided`` rows go the way that their recorder saw, and their logits are held against what it saw.
+    """
 
-    def __call__(self, row: int, node: Node, logits: Logits) -> int:
-        del node
-        self.logits[row].append(logits.copy())
-        return self._guide.tokens[row][len(self.logits[row]) - 1]
+    def __init__(self, close: float, guided: Mapping[int, Recorder]) -> None:
+        #: Per row, how many choices it took.
+        self.levels: dict[int, int] = {}
+        self.difference = 0.0
+        self._close, self._guided = close, guided
+        self._agreed = dict.fromkeys(guided, 0)
 
-    def furthest(self) -> float:
-        """The largest difference of any logit from the guide's."""
-        return max(
-            difference(mine, its)
-            for row, logits in self.logits.items()
-            for mine, its in zip(logits, self._guide.logits[row], strict=True)
-        )
+    def __call__(self, row: int, node: Node, logits: Logits) -> int | None:
+        level = self.levels[row] = self.levels.get(row, 0) + 1
+        if row in self._guided:
+            guide = self._guided[row]
+            apart = difference(logits, guide.logits[level - 1])
+            self.difference = max(self.difference, apart)
+            self._agreed[row] += apart == 0 and self._agreed[row] == level - 1
+            return guide.tokens[level - 1]
+        return greedy(node, logits) if lead(node, logits) > self._close else None
+
+    def agreed(self, row: int) -> int:
+        """At how many nodes, from the first on, a guided row's logits were the recorder's to the bit."""
+        return self._agreed[row]
 
 
 def difference(a: Logits, b: Logits) -> float:
-    """The largest absolute difference; infinite where only one of two is a number or infinite."""
+    """The largest absolute difference, 0 only where all are equal; infinite where one of two is no number or
+    infinite."""
+    if np.array_equal(a, b):
+        return 0.0
     with np.errstate(invalid="ignore"):
         apart = np.abs(a - b)
     apart[a == b] = 0  # infinities of one sign

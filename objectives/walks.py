@@ -101,11 +101,10 @@ def _batch_generator(model: Any, max_length: int, size: int) -> Any:
     return og.Generator(model, params)
 
 
-def split_logits(model: Any, prompt: Sequence[int], min_length: int) -> tuple[Logits, int]:
-    """Next-token logits [vocabulary] with the last token appended by itself, and for how many of the other
-    tokens the model computes logits: 1 where the head is pruned, else all of them."""
+def head_shape(model: Any, prompt: Sequence[int], min_length: int) -> tuple[int, bool]:
+    """The vocabulary's size, and whether the model computes logits for every token of a prompt."""
+    prompt = prompt if len(prompt) > 1 else [*prompt, *prompt]
     generator = new_generator(model, max(len(prompt), min_length))
-    generator.append_tokens(ids_array(prompt[:-1]))
-    positions = int(generator.get_output("logits").shape[1])
-    generator.append_tokens(ids_array(prompt[-1:]))
-    return last_logits(generator), positions
+    generator.append_tokens(ids_array(prompt))
+    logits = generator.get_output("logits")
+    return int(logits.shape[-1]), bool(logits.shape[1] > 1)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import optuna
@@ -38,7 +39,9 @@ def test_every_adapter_is_trained_once_and_scored_at_every_deploy_point(finished
     assert {(t["adapter"], t["deploy_point"]) for t in complete} == {
         (a, d) for a in {t["adapter"] for t in complete} for d in ("fp16", "int8-b32", "int4-b32")}
     assert found["cost"]["adapters_trained"] == 2
-    assert found["cost"]["artifacts_built"] == 7  # and the untrained base at fp32
+    cost = found["cost"]
+    assert (cost["templates_built"], cost["points_built"], cost["artifacts_built"]) == (1, 4, 6)  # and the base at fp32
+    assert (cost["probes"], cost["scorings"]) == (3, 7)
 
 
 def test_results_hold_their_schema_and_every_number_its_n(finished) -> None:  # type: ignore[no-untyped-def]
@@ -149,17 +152,74 @@ def test_another_study_is_turned_away_from_the_run_folder(finished, tmp_path: Pa
 
 def test_impossible_limits_give_exit_3_and_the_nearest_miss(finished) -> None:  # type: ignore[no-untyped-def]
     folder = finished[0].parent
-    path = studies.write_study(folder, constraints=["size_mb <= 0.001", "accuracy >= 0.01"], budget={"adapters": 1})
+    path = studies.write_study(folder, constraints=["accuracy >= 1.0", "size_mb <= 40"], budget={"adapters": 1})
     done = studies.run(path, folder / "impossible")
     assert done.returncode == 3, done.stderr
     assert "Nothing meets the limits. Nearest: trial" in done.stdout
     found = studies.results(folder / "impossible")
     assert found["selected"] is None
     miss = found["nearest_miss"]
-    assert miss["expr"] == "size_mb <= 0.001"
-    smallest = min(t["values"]["size_mb"]["value"] for t in found["trials"])
-    assert miss["shortfall"] == pytest.approx(smallest - 0.001)
+    assert miss["expr"] == "accuracy >= 1.0"
+    best = max(t["values"]["accuracy"]["value"] for t in found["trials"])
+    assert miss["shortfall"] == pytest.approx(1 - best)
     assert found["cost"]["adapters_trained"] == 0  # the store had the adapter
+
+
+def test_limits_that_no_adapter_can_meet_end_the_study_before_any_training(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    path = studies.write_study(folder, constraints=["size_mb <= 0.001", "accuracy >= 0.01"], budget={"adapters": 1})
+    done = studies.run(path, folder / "hopeless")
+    assert done.returncode == 3, done.stderr
+    assert "so nothing was trained. Nearest: int4-b32, which misses size_mb <= 0.001" in done.stdout
+    assert done.stdout.count("is dropped: no adapter can save it: size_mb is") == 3
+    found = studies.results(folder / "hopeless")
+    jsonschema.validate(found, schema())
+    assert found["trials"] == []
+    miss = found["nearest_miss"]
+    assert (miss["trial"], miss["deploy_point"], miss["expr"]) == (None, "int4-b32", "size_mb <= 0.001")
+    values = {d["label"]: d["values"]["size_mb"]["value"] for d in found["dropped"]}
+    assert miss["shortfall"] == pytest.approx(values["int4-b32"] - 0.001)
+    assert not [e for e in _events(folder / "hopeless") if e.get("stage") in ("train", "assemble")]
+
+
+def test_points_that_cannot_meet_a_limit_are_dropped_and_the_others_searched(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    sizes = {p["label"]: p["values"]["size_mb"]["value"] for p in studies.results(finished[0])["deploy_points"]}
+    limit = (sizes["fp16"] + sizes["int8-b32"]) / 2
+    path = studies.write_study(folder, constraints=[f"size_mb <= {limit:.4f}"], budget={"adapters": 1})
+    done = studies.run(path, folder / "dropping")
+    assert done.returncode == 0, done.stderr
+    assert f"fp16 is dropped: no adapter can save it: size_mb is {sizes['fp16']:.3f} MB" in done.stdout
+    found = studies.results(folder / "dropping")
+    assert {t["deploy_point"] for t in found["trials"]} == {"int8-b32", "int4-b32"}
+    assert [d["label"] for d in found["dropped"]] == ["fp16"]
+
+
+def test_the_same_study_in_a_new_folder_makes_nothing_again(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    before = studies.results(finished[0])
+    done = studies.run(studies.write_study(folder, budget={"adapters": 2}), folder / "again")
+    assert done.returncode == 0, done.stderr
+    after = studies.results(folder / "again")
+    made = [e for e in _events(folder / "again") if e["event"] == "stage_end" and not e["cached"]]
+    assert made == []
+    assert "0 adapters trained, 0 artifacts assembled" in done.stdout
+    assert [t["values"] for t in after["trials"]] == [t["values"] for t in before["trials"][:6]]
+
+
+def test_one_changed_training_row_trains_again_but_exports_and_probes_nothing(finished, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    path = studies.write_study(folder, budget={"adapters": 1}, data={**studies.study()["data"], "train": "other.jsonl"})
+    rows = (folder / "train.jsonl").read_text().splitlines()
+    (folder / "other.jsonl").write_text("\n".join([*rows[:-1], rows[0]]))
+    done = studies.run(path, folder / "changed")
+    assert done.returncode == 0, done.stderr
+    made = {e["stage"] for e in _events(folder / "changed") if e["event"] == "stage_end" and not e["cached"]}
+    assert made == {"data", "train", "assemble", "answers"}
+
+
+def _events(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
 
 
 def test_dry_run_trains_nothing_and_says_what_it_takes(finished) -> None:  # type: ignore[no-untyped-def]

@@ -199,7 +199,7 @@ def test_the_last_tasks_labels_are_those_of_one_at_a_time(tmp_path: Path) -> Non
 def test_a_task_with_too_few_right_stops_at_the_look(tmp_path: Path, last: bool) -> None:
     truth = labels_of(probe(tmp_path, for_artifact(many_choices()))[1], 0)
     expected = [truth[row] if row < 8 else (truth[row] + 1) % 3 for row in range(64)]
-    task = {**many_choices(), "expected": expected, "stop": [[8, 7], [16, 7], [32, 8], [48, 60]]}
+    task = {**many_choices(), "expected": expected, "stop": [[8, 7], [16, 7], [32, 8], [48, 48]]}
     code, events, _ = probe(tmp_path, for_artifact(task, *([] if last else [CHOICE])))
     assert code == 0
     assert {row: label for row, label in truth.items() if row < 32} == labels_of(events, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autotune.constraints import parse
 from autotune.schedule import (
     Budget,
     Spent,
@@ -9,8 +10,10 @@ from autotune.schedule import (
     first_points,
     may_train,
     missing_pairs,
+    needed_right,
     proposal_values,
     same_failure,
+    scoring_order,
     spent_up,
 )
 from search_spaces.adapter import AdapterParams
@@ -65,3 +68,41 @@ def test_failures_are_alike_whatever_their_numbers_and_paths() -> None:
     assert same_failure(("probe", "no file /a/b"), ("probe", "no file /c/d"))
     assert not same_failure(("train", "x"), ("probe", "x"))
     assert not same_failure(("train", "out of memory"), ("train", "loss nan"))
+
+
+OBJECTIVES = [("accuracy", "maximize"), ("latency_ms.p50", "minimize"), ("size_mb", "minimize")]
+LIMITS = (parse("accuracy >= 0.5"), parse("latency_ms.p50 <= 100"))
+
+
+def trial(accuracy: float, latency: float, size: float) -> dict[str, float]:
+    return {"accuracy": accuracy, "latency_ms.p50": latency, "size_mb": size}
+
+
+def needed(known: dict[str, float], *complete: dict[str, float]) -> int | None:
+    return needed_right(100, known, complete, OBJECTIVES, LIMITS)
+
+
+def test_while_nothing_meets_the_limits_no_trial_may_be_stopped() -> None:
+    known = {"latency_ms.p50": 50.0, "size_mb": 10.0}
+    assert needed(known) is None
+    assert needed(known, trial(0.4, 50, 10)) is None
+    assert needed(known, trial(0.9, 150, 10)) is None
+
+
+def test_a_trial_must_reach_the_limit_and_what_is_no_slower_and_no_larger() -> None:
+    known = {"latency_ms.p50": 50.0, "size_mb": 10.0}
+    assert needed(known, trial(0.9, 60, 10)) == 50  # slower: only the limit counts
+    assert needed(known, trial(0.8, 50, 10)) == 80  # as cheap: an equal share stands beside it on the front
+    assert needed(known, trial(0.8, 40, 10)) == 81  # cheaper: an equal share is dominated
+    assert needed(known, trial(0.8, 50, 10), trial(0.9, 40, 9)) == 91
+    assert needed(known, trial(0.3, 40, 9), trial(0.6, 70, 9)) == 50  # the first misses the limit, so it rules nothing
+
+
+def test_what_is_still_to_be_measured_forbids_stopping() -> None:
+    assert needed({"size_mb": 10.0}, trial(0.8, 40, 10)) is None
+    assert needed_right(100, {"size_mb": 1.0}, [{"macro_f1": 0.5, "size_mb": 1.0}],
+                        [("macro_f1", "maximize"), ("size_mb", "minimize")], ()) is None
+
+
+def test_cheapest_evidence_comes_first_and_ties_have_an_order() -> None:
+    assert scoring_order([FP16, INT8, INT4], {FP16: 30.0, INT8: 9.0, INT4: 9.0}) == [INT4, INT8, FP16]

@@ -7,8 +7,9 @@ weight counts by its size: |x| plus the block's root mean square. Different from
 
 - The zero point is a whole level (MatMulNBits has no other), so the minimum is rounded at the end and the
   levels are taken anew. ggml keeps a minimum of its own per block.
-- The minimum may be above zero during the search; only the plain range it starts from always holds zero,
-  as in ggml. Without that a block of one sign would not be representable at all.
+- The range that the search starts from holds zero, as in ggml, and where the best one it finds does not, the
+  first is taken. ggml looks after the lower end alone. ONNX Runtime after neither: it cuts off most weights
+  of a block whose weights all have one sign.
 
 Almost all of the time goes into the search, a dozen passes over the weights for each of the twenty scales.
 What makes it fast: blocks lie along the first axis, so that sums run over rows; pieces fit a core's cache;
@@ -18,7 +19,6 @@ because its operations stay on the thread that calls them, whatever torch.set_nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -32,7 +32,7 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 #: Scales tried after the plain one: its range is cut in top - 1, top - 0.9, … top + 0.9 steps.
 _TRIALS = 20
 
-#: Weights a thread works on at a time: 1 MB a buffer, of which five or six are alive.
+#: Weights a thread works on at a time: 1 MB a buffer, five buffers.
 _PIECE = 2**18
 
 #: From this many bits on the squared error is summed over the weights. In fp32 the difference of two large
@@ -50,10 +50,11 @@ def k_quant(flat: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, 
     source = flat.numpy()
     levels, zeros = np.empty((blocks, block), np.uint8), np.empty((blocks, 1), np.uint8)
     scales = np.empty((blocks, 1), np.float32)
-    # Never a multiple of 32 blocks: rows a power of two apart share a few cache lines, and the transposition
+    threads = torch.get_num_threads()
+    pieces = max(1, -(-blocks * block // (_PIECE * threads))) * threads
+    # An odd multiple of 16 blocks: rows a power of two apart share a few cache lines, and the transposition
     # takes five times as long.
-    size = max(1, _PIECE // block) // 32 * 32 + 16
-    threads = max(1, min(torch.get_num_threads(), -(-blocks // size)))
+    size = -(-blocks // pieces) // 32 * 32 + 16
     memory: SimpleQueue[_Memory] = SimpleQueue()
     for _ in range(threads):
         memory.put(_Memory.of(block, min(size, blocks)))
@@ -74,18 +75,17 @@ def k_quant(flat: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, 
 
 @dataclass(frozen=True)
 class _Memory:
-    """A thread's buffers [block, n]: weights less their mean, importance, both multiplied, and scratch."""
+    """A thread's buffers [block, n]: weights, importance, importance · (weights less their mean), levels and scratch."""
 
     x: Array
     importance: Array
     product: Array
-    position: Array
     level: Array
     scratch: Array
 
     @staticmethod
     def of(block: int, blocks: int) -> _Memory:
-        return _Memory(*(np.empty((block, blocks), np.float32) for _ in range(6)))
+        return _Memory(*(np.empty((block, blocks), np.float32) for _ in range(5)))
 
     def first(self, blocks: int) -> _Memory:
         return _Memory(*(buffer[:, :blocks] for buffer in vars(self).values()))
@@ -106,8 +106,13 @@ def _round(source: Array, bits: int, m: _Memory, levels: np.ndarray[Any, Any]) -
     np.add(m.importance, np.sqrt(_sum(m.x, m.x) / np.float32(len(m.x))), out=m.importance)
     total = m.importance.sum(0)
     total[total == 0] = 1
-    scale, minimum = _search(m, top, bits >= _EXACT_BITS, low, high, total)
-    zero = np.clip(np.rint(-minimum / scale), 0, top)
+    scale, minimum = _search(m, top, bits >= _EXACT_BITS, low.copy(), high, total)
+    zero = -minimum / scale
+    # A search that left zero outside its range would have the levels cut off; the plain range holds it.
+    outside = np.abs(zero - top / 2) > (top + 1) / 2
+    np.putmask(scale, outside, (high - low) / top)
+    np.putmask(zero, outside, -low / scale)
+    zero = np.clip(np.rint(zero), 0, top)
     np.divide(m.x, scale, out=m.level)
     np.add(m.level, zero, out=m.level)
     np.rint(m.level, out=m.level)
@@ -126,32 +131,29 @@ def _search(m: _Memory, top: int, exact: bool, minimum: Array, high: Array, tota
     mean = _sum(m.importance, m.x) / total
     np.subtract(m.x, mean, out=m.scratch)
     np.multiply(m.importance, m.scratch, out=m.product)
+    sum_y2 = _sum(m.product, m.scratch)
     # Levels that are all equal have v = 0 but for rounding, and no line through them. Where two differ, the
     # end of the range holds at least 1 / (2 · block) of the importance, and v is far above this.
     least = total * np.float32(1e-5 * top * top)
     spread = high - minimum
     scale = spread / np.float32(top)
-    inverse = _cut(m, top, top, minimum, spread)
-    np.subtract(m.position, m.level, out=m.position)
-    error = _sum(m.importance, m.position, m.position) / np.square(inverse)
-    best = -error if exact else _sum(m.product, m.scratch) - error
-    for steps in _steps(top):
+    inverse = _cut(m, m.scratch, top, top, minimum, spread)
+    error = _left_over(m) / np.square(inverse)
+    best = -error if exact else sum_y2 - error
+    for trial in range(_TRIALS):
         # The minimum found so far is where the next rounding starts from, as in ggml.
-        inverse = _cut(m, top, steps, minimum, spread)
-        np.multiply(m.importance, m.level, out=m.scratch)
-        sum_l, sum_l2, sum_xl = m.scratch.sum(0), _sum(m.scratch, m.level), _sum(m.product, m.level)
+        inverse = _cut(m, m.scratch if exact else m.level, top, top - 1 + trial / 10, minimum, spread)
+        sum_l, sum_yl = _sum(m.importance, m.level), _sum(m.product, m.level)
         mean_l = sum_l / total
-        v = sum_l2 - sum_l * mean_l
-        new_scale = sum_xl / np.maximum(v, least)
+        v = _sum(m.importance, m.level, m.level) - sum_l * mean_l
+        new_scale = sum_yl / np.maximum(v, least)
         if exact:
-            # The same from what rounding left over, fitted in turn: sums as small as the error itself.
-            np.subtract(m.position, m.level, out=m.position)
-            error = _sum(m.importance, m.position, m.position)
+            # The line takes from what rounding left over a slope and a mean.
             offset = (mean - minimum) * inverse - mean_l
-            error -= v * np.square(new_scale * inverse - 1) + total * np.square(offset)
+            error = _left_over(m) - v * np.square(new_scale * inverse - 1) - total * np.square(offset)
             gain = -error / np.square(inverse)
         else:
-            gain = new_scale * sum_xl
+            gain = new_scale * sum_yl
         better = (gain > best) & (v > least)
         np.putmask(best, better, gain)
         np.putmask(scale, better, new_scale)
@@ -160,27 +162,23 @@ def _search(m: _Memory, top: int, exact: bool, minimum: Array, high: Array, tota
     return scale, minimum
 
 
-def _steps(top: int) -> Iterator[float]:
-    """Into how many steps the range is cut, trial by trial.
-
-    Half a step would put each block's largest weight halfway between two levels, where the last bit of a
-    sum decides. A hair less gives all of them the even level, as rounding halves does without such noise.
-    """
-    return ((top - 1 + trial / 10) * (1 - NUDGE if trial == 5 else 1) for trial in range(_TRIALS))
-NUDGE = 0
-
-
-def _cut(m: _Memory, top: int, steps: float, minimum: Array, spread: Array) -> Array:
+def _cut(m: _Memory, position: Array, top: int, steps: float, minimum: Array, spread: Array) -> Array:
     """Levels when ``spread`` from ``minimum`` on is cut in so many steps; returns the step's inverse [n].
 
-    Leaves (x - minimum) · inverse in ``position`` and the level in ``level``.
+    Leaves (x - minimum) · inverse in ``position`` and the level in ``m.level``; both may be the same.
     """
     inverse = np.float32(steps) / spread
-    np.subtract(m.x, minimum, out=m.position)
-    np.multiply(m.position, inverse, out=m.position)
-    np.rint(m.position, out=m.level)
+    np.subtract(m.x, minimum, out=position)
+    np.multiply(position, inverse, out=position)
+    np.rint(position, out=m.level)
     m.level.clip(0, top, out=m.level)
     return inverse
+
+
+def _left_over(m: _Memory) -> Array:
+    """Σ w (position - level)² after a cut into ``scratch``, in squared steps; overwrites it."""
+    np.subtract(m.scratch, m.level, out=m.scratch)
+    return _sum(m.importance, m.scratch, m.scratch)
 
 
 def _sum(*factors: Array) -> Array:
