@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autotune.pipeline.k_quant import k_quant
 from search_spaces.deploy import Algorithm
 
 Array = np.ndarray[Any, Any]
@@ -25,11 +26,8 @@ Rounding = Callable[[torch.Tensor], Rounded]
 #: Matrix rows at a time: the working copies of a 262,144-row head would otherwise take gigabytes.
 _CHUNK = 8192
 
-#: Weights rounded at a time: 1 MB in fp32. k_quant is four times slower on pieces of 20 MB.
+#: Weights rounded at a time: 1 MB in fp32, so that a piece fits a core's cache.
 _CACHE_ELEMENTS = 2**18
-
-#: k_quant's search: this many scales are tried, from range / (max - 1) on in steps of a tenth.
-_K_QUANT_STEPS = 20
 
 
 def quantize(
@@ -54,9 +52,10 @@ def quantize(
             _mlas(padded, columns, bits, block, symmetric, packed[part], scales[part], zeros[part])
             continue
         flat = torch.from_numpy(padded).float().reshape(-1, block)
-        levels, scale, zero = _in_pieces(
-            flat, lambda piece: _k_quant(piece, bits) if algorithm == "k_quant" else _rtn(piece, bits, symmetric)
-        )
+        if algorithm == "k_quant":
+            levels, scale, zero = k_quant(flat, bits)
+        else:
+            levels, scale, zero = _in_pieces(flat, lambda piece: _rtn(piece, bits, symmetric))
         packed[part] = _pack(levels.reshape(-1, blocks * block), bits).reshape(packed[part].shape)
         scales[part] = scale.reshape(-1, blocks).numpy().astype(matrix.dtype)
         zeros[part] = _pack(zero.reshape(-1, blocks), bits)
@@ -67,7 +66,7 @@ def quantize(
 def _in_pieces(flat: torch.Tensor, round_blocks: Rounding) -> Rounded:
     """Round blocks [n, block] in pieces that fit a core's cache, one piece a thread.
 
-    Threads of our own, because torch's meet after every operation: k_quant has four hundred short ones
+    Threads of our own, because torch's meet after every operation: rounding has several short ones
     a piece, and on a machine that is busy otherwise that waiting made it ten times slower.
     """
     threads = torch.get_num_threads()
@@ -117,44 +116,3 @@ def _rtn(x: torch.Tensor, bits: int, symmetric: bool) -> Rounded:
         scale[scale == 0] = 1
         zero = (-low / scale).round().clamp(0, top)
     return (x / scale + zero).round().clamp(0, top), scale, zero
-
-
-def _k_quant(x: torch.Tensor, bits: int) -> Rounded:
-    """The k-quant rounding of llama.cpp: the scale and minimum of least weighted squared error.
-
-    Each weight counts by its size, |x| plus the block's root mean square. For each of twenty scales
-    near the plain one, the weights are rounded and the best scale and minimum for those levels are
-    found in closed form; the best of all is kept (ggml's make_qkx2_quants). MatMulNBits needs the
-    minimum as a whole zero point, so it is rounded at the end and the levels are taken anew.
-    """
-    top = 2**bits - 1
-    minimum, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-    weight = x.square().mean(1, keepdim=True).sqrt() + x.abs()
-    sum_w, sum_x = weight.sum(1, keepdim=True), (weight * x).sum(1, keepdim=True)
-
-    def rounded(steps: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Levels when the range from the minimum to the block's largest is cut in so many steps."""
-        spread = high - minimum
-        inverse = torch.where(spread == 0, 1.0, steps / spread)
-        return ((x - minimum) * inverse).round_().clamp_(0, top), inverse
-
-    levels, inverse = rounded(top)
-    scale = 1 / inverse
-    best = (weight * (levels * scale + minimum - x).square()).sum(1, keepdim=True)
-    for step in range(_K_QUANT_STEPS):
-        # The minimum found so far is where the next rounding starts from, as in ggml.
-        levels, _ = rounded(top - 1 + step / 10)
-        weighted_levels = weight * levels
-        sum_l = weighted_levels.sum(1, keepdim=True)
-        sum_l2 = (weighted_levels * levels).sum(1, keepdim=True)
-        sum_xl = (weighted_levels * x).sum(1, keepdim=True)
-        determinant = sum_w * sum_l2 - sum_l * sum_l
-        new_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant
-        new_minimum = (sum_l2 * sum_x - sum_l * sum_xl) / determinant
-        error = (weight * (levels * new_scale + new_minimum - x).square_()).sum(1, keepdim=True)
-        better = error < best
-        best = torch.where(better, error, best)
-        scale = torch.where(better, new_scale, scale)
-        minimum = torch.where(better, new_minimum, minimum)
-    zero = (-minimum / scale).round().clamp(0, top)
-    return (x / scale.double() + zero).round().clamp(0, top), scale, zero

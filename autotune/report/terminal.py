@@ -183,7 +183,8 @@ def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
     unit = _unit(units.get(miss.objective, ""))
     share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
     return ("Nothing can meet the limits, whatever the adapter, so nothing was trained. Nearest: "
-            f"{nearest.point.label}, which misses {miss.expr} by {_figure(miss.shortfall)}{unit}{share} on the base model.")
+            f"{nearest.point.label}, which misses {miss.expr} by {_figure(miss.shortfall)}{unit}{share} on the base "
+            "model.")
 
 
 def _join(parts: Sequence[str]) -> str:
