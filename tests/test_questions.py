@@ -5,13 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from autotune.pipeline.tokens import Example, TokenizedData
-from autotune.questions import Questions, Target, Workload, answers_task, fixed_prompts, latency_task, probe_request
+from autotune.questions import (
+    Questions,
+    Target,
+    Workload,
+    answers_task,
+    fixed_prompts,
+    latency_task,
+    probe_request,
+    row_order,
+    stopping,
+)
 from objectives.request import parse_request
 
 ROWS = tuple(Example((2, 10 + i, 11 + i), (30, 1), f"row {i}", "a") for i in range(6))
 CHOICE = TokenizedData("choice", False, 1, ROWS, ROWS, (), ("a", "ab"), ((30,), (30, 31)))
 FREE = TokenizedData("generate", False, 1, ROWS, ROWS, ())
-ASK = Questions(7, ("\n",), (), 0.95, Path())
+ASK = Questions(7, ("\n",), (), 0.95, Path(), 0.002)
 FIXED = Workload(prompt_tokens=8, new_tokens=4, from_rows=False, samples=5, warmup=1)
 ROWS_OWN = Workload(None, None, from_rows=True, samples=5, warmup=1)
 
@@ -36,9 +46,11 @@ def test_the_end_of_sequence_is_ignored_on_fixed_lengths_alone() -> None:
 def test_every_request_is_one_that_the_probe_accepts(tmp_path: Path) -> None:
     for data in (CHOICE, FREE):
         for workload in (FIXED, ROWS_OWN):
-            tasks = [latency_task(data, workload, ASK), answers_task(data, ASK)]
+            tasks = [latency_task(data, workload, ASK), answers_task(data, ASK, row_order(data))]
             request = probe_request(tmp_path, Target("cpu", {}, 2), 1, tasks)
             assert len(parse_request(request).tasks) == 2
+    stopping_too = stopping(answers_task(CHOICE, ASK, row_order(CHOICE)), CHOICE, row_order(CHOICE), [(2, 0), (4, 1)])
+    parse_request(probe_request(tmp_path, Target("cpu", {}, 2), 1, [stopping_too]))
 
 
 def test_the_context_holds_the_longest_of_rows_answers_and_workload() -> None:
