@@ -131,7 +131,7 @@ def test_builder_complaint_becomes_one_sentence(tmp_path):
     config = json.loads((source / "config.json").read_text())
     config["architectures"] = ["UnheardOfForCausalLM"]
     (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(AssemblyError, match=r"ModelBuilder cannot make fp32: .*not currently supported"):
+    with pytest.raises(AssemblyError, match=r"ModelBuilder cannot export m at fp32: .*not currently supported"):
         build(source, tmp_path / "a", DeployParams("fp32"), "cpu", None)
 
 
