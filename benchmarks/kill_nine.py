@@ -168,7 +168,10 @@ def where(events: Sequence[Event]) -> tuple[str, str | None]:
     if not events:
         return "start of the process", None
     last = events[-1]
-    if last["event"] == "stage_start":
+    # Answers that hold for all rows get a second name, which is begun as soon as the first has ended.
+    ends = [(e["event"], e.get("stage")) for e in events[-2:]]
+    named = ends == [("stage_end", "answers"), ("stage_start", "answers")]
+    if last["event"] == "stage_start" and not named:
         return last["stage"], last["key"]
     return ("preparation" if last["event"] == "run_start" else f"after {last['stage']}"), None
 
@@ -246,17 +249,24 @@ def judge(whole: Place, place: Place, found: Pass) -> None:
     if made := [e["key"] for e in place.events() if e["event"] == "stage_end" and e["stage"] == "probe"
                 and not e["cached"]]:
         say(f"latency was measured anew, so its values cannot be compared: {made}")
-    say_twice(place, found)
+    say_twice(whole, place, found)
     found.interrupted = sum(interrupted(t) for t in trials(place.out, "tiny"))
 
 
-def say_twice(place: Place, found: Pass) -> None:
+def named_alone(events: Sequence[Event]) -> set[str]:
+    """Keys that are begun and never end: second names of answers that were stored just before."""
+    return {e["key"] for e in events if e["event"] == "stage_start"} - {
+        e["key"] for e in events if e["event"] == "stage_end"}
+
+
+def say_twice(whole: Place, place: Place, found: Pass) -> None:
     """Work that was done twice though no kill fell into it."""
+    named = named_alone(whole.events())
     events = [e for e in place.events() if e["event"] in ("stage_start", "stage_end")]
     begun = Counter(e["key"] for e in events if e["event"] == "stage_start")
     closed = Counter(e["key"] for e in events if e["event"] == "stage_end")
     killed = Counter(kill.key for kill in found.kills)
-    if odd := [key for key in begun if begun[key] - closed[key] != killed[key]]:
+    if odd := [key for key in begun if begun[key] - closed[key] != killed[key] and key not in named]:
         found.faults.append(f"stages begun and not ended, without a kill in them: {odd}")
     made = Counter(e["key"] for e in events if e["event"] == "stage_end" and not e["cached"])
     again = [key for key, times in made.items() if times > 1 and not key.startswith("artifact/")]

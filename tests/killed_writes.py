@@ -92,7 +92,7 @@ def search(root: Path) -> None:
     stand_in: Any = Stages(root)
     with RunFolder(root, config.sha256(), {}) as folder:
         loop = StudyLoop(config, prepared, screened, stand_in, stand_in, folder, Terminal(),
-                         Budget(adapters=8, trials=None, time_s=None), time.monotonic())
+                         Budget(adapters=5, trials=None, time_s=None), time.monotonic())
         loop.search(lambda: None)
 
 

@@ -44,7 +44,7 @@ def examples(source: Path, texts=TEXTS) -> list[Example]:
 
 def test_a_plain_tokenizer_needs_no_mending(tmp_path):
     source, folder = artifact(tmp_path)
-    check = check_tokenizer(folder, source, examples(source), chat=False)
+    check = check_tokenizer(folder, source, examples(source), chat=False, out=folder)
     assert (check.checked, check.differing, check.mended) == (3, 0, None)
     assert not (folder / MEND_FILE).exists()
     assert prepend_ids(folder) == ()
@@ -54,7 +54,7 @@ def test_a_missing_bos_is_mended(tmp_path):
     source, folder = artifact(tmp_path, with_bos)
     rows = examples(source)
     assert rows[0].prompt[0] == 2
-    check = check_tokenizer(folder, source, rows, chat=False)
+    check = check_tokenizer(folder, source, rows, chat=False, out=folder)
     assert (check.checked, check.differing) == (3, 3)
     assert check.mended is not None
     assert "[2]" in check.mended
@@ -67,11 +67,14 @@ def test_a_missing_bos_is_mended(tmp_path):
     assert all(tuple(stock.encode(row.prompt_text)) == row.prompt for row in rows)
 
 
-def test_checking_again_does_not_keep_an_old_mend(tmp_path):
-    source, folder = artifact(tmp_path)
-    (folder / MEND_FILE).write_text('{"prepend_ids": [9]}')
-    assert check_tokenizer(folder, source, examples(source), chat=False).mended is None
-    assert prepend_ids(folder) == ()
+def test_the_mend_is_laid_apart_and_the_artifact_left_alone(tmp_path):
+    source, folder = artifact(tmp_path, with_bos)
+    out = tmp_path / "apart"
+    out.mkdir()
+    check_tokenizer(folder, source, examples(source), chat=False, out=out)
+    assert [p.name for p in out.iterdir()] == [MEND_FILE]
+    assert not (folder / MEND_FILE).exists()
+    assert prepend_ids(out) == (2,)
 
 
 def test_chat_goes_through_the_artifacts_own_template(tmp_path):
@@ -87,8 +90,8 @@ def test_chat_goes_through_the_artifacts_own_template(tmp_path):
         )
         rows.append(Example(tuple(ids), (1,), text, ""))
     assert rows[0].prompt[0] == 2
-    assert check_tokenizer(folder, source, rows, chat=True).differing == 0
-    assert check_tokenizer(folder, source, [], chat=True).checked == 0
+    assert check_tokenizer(folder, source, rows, chat=True, out=folder).differing == 0
+    assert check_tokenizer(folder, source, [], chat=True, out=folder).checked == 0
 
 
 def test_a_difference_inside_a_row_is_refused_with_text_and_both_lists(tmp_path):
@@ -96,7 +99,7 @@ def test_a_difference_inside_a_row_is_refused_with_text_and_both_lists(tmp_path)
     rows = examples(source)
     wrong = Example((*rows[1].prompt[:-1], 7), (1,), rows[1].prompt_text, "")
     with pytest.raises(AssemblyError) as caught:
-        check_tokenizer(folder, source, [rows[0], wrong, rows[2]], chat=False)
+        check_tokenizer(folder, source, [rows[0], wrong, rows[2]], chat=False, out=folder)
     reason = caught.value.reason
     assert "1 of 3 rows" in reason
     assert "Is somebody there?" in reason
@@ -111,7 +114,7 @@ def test_a_prefix_that_only_some_rows_lack_is_no_mend(tmp_path):
     rows = examples(source)
     odd = Example((2, *rows[0].prompt), (1,), rows[0].prompt_text, "")
     with pytest.raises(AssemblyError, match="1 of 3 rows"):
-        check_tokenizer(folder, source, [odd, *rows[1:]], chat=False)
+        check_tokenizer(folder, source, [odd, *rows[1:]], chat=False, out=folder)
 
 
 def test_a_broken_tokenizer_file_is_named(tmp_path):
@@ -119,4 +122,4 @@ def test_a_broken_tokenizer_file_is_named(tmp_path):
     rows = examples(source)
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(AssemblyError, match="tokenizer cannot encode"):
-        check_tokenizer(folder, source, rows, chat=False)
+        check_tokenizer(folder, source, rows, chat=False, out=folder)
