@@ -14,7 +14,7 @@ from optuna.trial import Trial
 from autotune import schedule
 from autotune.config import StudyConfig
 from autotune.constraints import total_violation
-from autotune.errors import ExportError, ProbeError, StageError, StudyError
+from autotune.errors import ExportError, ProbeError, StageError, StudyError, TrainingError
 from autotune.ledger import Ledger
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
@@ -132,16 +132,19 @@ class StudyLoop:
         return {number: name for number, name in names.items() if (self._folder.artifacts / name).exists()}
 
     def _try(self, proposal: Trial, params: AdapterParams, on_trial: Any) -> None:
-        done = {r.pair for r in self.records() if not r.interrupted}
-        points = schedule.missing_pairs(params, self._points, done)
+        finished = [r for r in self.records() if r.adapter == params and not r.interrupted]
+        untrained = next((r.failure for r in finished if r.failure and r.failure[0] == TrainingError.stage), None)
+        if untrained:  # by a process that ended before it could tell the proposal study
+            self._proposals.fail(proposal, untrained[1])
+            return
+        points = schedule.missing_pairs(params, self._points, {r.pair for r in finished})
         self._terminal.adapter(self._proposals.count(), params)
         self._say_plan()
         try:
             entry = self._adapter(params)
         except StageError as error:
-            trial = self._ledger.begin(proposal, params, self._points[0])
+            self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
             self._proposals.fail(proposal, error.reason)
-            self._failed(trial, error, on_trial)
             return
         for point in points:
             if schedule.spent_up(self._budget, self._spent()):
