@@ -54,8 +54,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json (or the plan) to stdout.")] = False,
 ) -> None:
     """Search for the model that meets the study's limits; on an existing run folder, go on."""
-    from autotune.config import load_config, parse_duration
+    from autotune.config import load_config
     from autotune.preparation import store_root
+    from autotune.study_file import parse_duration
 
     config = load_config(study)
     try:

@@ -11,126 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import ValidationError
 
-from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys, wrong
+from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys
 from autotune.constraints import ACCEPTED, Constraint, parse
 from autotune.errors import BaseModelError, ConfigError, Problem
 from autotune.pipeline.base_model import resolve
 from autotune.pipeline.templates import template_columns
+from autotune.study_file import StudyFile, parse_duration
 from objectives.base import Objective, parse_key
 from search_spaces.space import Space, parse_space
-
-Text = Annotated[str, Strict(), Field(min_length=1)]
-Count = Annotated[int, Strict(), Field(ge=1)]
-Whole = Annotated[int, Strict(), Field(ge=0)]
-Flag = Annotated[bool, Strict()]
-Policy = Literal["most-accurate", "fastest", "smallest", "knee"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSection(_Section):
-    train: Text
-    valid: Text | None = None
-    test: Text | None = None
-    prompt: Text
-    answer: Text
-    chat: Flag = False
-    task: Literal["choice", "generate"]
-    labels: Annotated[tuple[Text, ...], Field(min_length=2)] | None = None
-    max_new_tokens: Count = 64
-    stop: tuple[Text, ...] = ()
-    max_tokens: Count = 1024
-
-    @model_validator(mode="after")
-    def _labels_fit(self) -> DataSection:
-        if self.labels and self.task == "generate":
-            raise wrong("labels", "given for task generate", "labels for task choice alone")
-        if self.labels and len(set(self.labels)) < len(self.labels):
-            raise wrong("labels", "a label twice", "each label once")
-        return self
-
-
-class WorkloadSection(_Section):
-    """What latency is measured on: fixed lengths, or the validation rows' own prompts."""
-
-    prompt_tokens: Count | None = None
-    new_tokens: Count | None = None
-    from_: Literal["valid"] | None = Field(default=None, alias="from")
-    samples: Annotated[int, Strict(), Field(ge=5)] = 20
-    warmup: Whole = 3
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> WorkloadSection:
-        if self.from_ and self.prompt_tokens:
-            raise wrong("prompt_tokens", "given beside from", "one of them")
-        if not self.from_ and not (self.prompt_tokens and self.new_tokens):
-            raise wrong("", "neither both lengths nor from", "{prompt_tokens: N, new_tokens: M} or {from: valid}")
-        return self
-
-
-class TargetSection(_Section):
-    provider: Literal["cpu", "cuda", "dml"] = "cpu"
-    provider_options: dict[str, str] = Field(default_factory=dict)
-    threads: Count
-    host: Literal["local"] = "local"
-    workload: WorkloadSection
-    context_length: Annotated[int, Strict(), Field(ge=16)] | None = None
-
-    @model_validator(mode="after")
-    def _workload_fits(self) -> TargetSection:
-        tokens = (self.workload.prompt_tokens or 0) + (self.workload.new_tokens or 0)
-        if self.context_length and tokens > self.context_length:
-            raise wrong("context_length", str(self.context_length), f"at least the workload's {tokens} tokens")
-        return self
-
-
-class MetricSection(_Section):
-    metric: Text
-    direction: Literal["maximize", "minimize"] = "maximize"
-
-
-class BudgetSection(_Section):
-    adapters: Count | None = None
-    trials: Count | None = None
-    time: Text | None = None
-
-    @model_validator(mode="after")
-    def _a_duration(self) -> BudgetSection:
-        try:
-            parse_duration(self.time or "1s")
-        except ValueError as error:
-            raise wrong("time", str(error), "such as 90s, 15m or 1h30m") from None
-        return self
-
-
-class TrainingSection(_Section):
-    seed: Whole = 0
-    threads: Count | None = None
-
-
-class StudyFile(_Section):
-    """The keys of a study.yaml."""
-
-    name: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-    model: Text
-    data: DataSection
-    target: TargetSection
-    space: Any
-    objectives: Annotated[tuple[str | MetricSection, ...], Field(min_length=1)]
-    constraints: tuple[Text, ...] = ()
-    confidence: Annotated[float, Strict(), Field(gt=0.5, lt=1)] = 0.95
-    policy: Policy = "most-accurate"
-    budget: BudgetSection = Field(default_factory=lambda: BudgetSection(adapters=8))
-    seed: Whole = 0
-    early_stop_error: Annotated[float, Strict(), Field(ge=0, le=0.1)] = 0.002
-    training: TrainingSection = TrainingSection()
 
 
 @dataclass(frozen=True)
@@ -157,8 +50,8 @@ class StudyConfig:
         return known
 
     def sha256(self) -> str:
-        """Identifies what is searched; the budget is left out, so that a run can be prolonged."""
-        content = self.file.model_dump(mode="json", by_alias=True, exclude={"budget"})
+        """Identifies what is searched: without the budget, so that a run can be prolonged, and the certificate."""
+        content = self.file.model_dump(mode="json", by_alias=True, exclude={"budget", "certificate"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -208,20 +101,6 @@ def resolve_config(raw: Mapping[str, Any], name: str, base_dir: Path) -> StudyCo
     return StudyConfig(parsed, base_dir, space, tuple(objectives), tuple(constraints), time_s)
 
 
-def parse_duration(text: str) -> float:
-    """``1h30m``, ``15m``, ``90s`` → seconds.
-
-    Raises:
-        ValueError: of another form, or zero.
-    """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
-    parts = match.groups() if match else ()
-    seconds = sum(int(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=bool(parts)))
-    if not seconds:
-        raise ValueError(repr(text))
-    return float(seconds)
-
-
 def _resolve(key: str, direction: Literal["maximize", "minimize"]) -> Objective:
     if ":" in key:  # evaluate:NAME, or a user's module:function
         return Objective(key, "", direction, "predictions", ())
@@ -268,7 +147,8 @@ def _constraints(raw: Any, task: Any, name: str, problems: list[Problem]) -> lis
             problems.append(Problem(name, where, *_split(error)))
             continue
         problems += _task_problem(objective, task, name, where)
-        if objective.name in ("accuracy", "macro_f1", "exact_match") and not 0 <= constraint.bound <= 1:
+        share = objective.name in ("accuracy", "macro_f1", "exact_match")
+        if share and not constraint.relative and not 0 <= constraint.bound <= 1:
             problems.append(Problem(name, where, f"the bound {constraint.bound:g}", "a share from 0 to 1"))
         found.append(constraint)
     return found

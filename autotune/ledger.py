@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -29,11 +29,12 @@ class Ledger:
 
     def __init__(
         self, study: optuna.Study, points: Sequence[DeployParams], keys: Sequence[str],
-        constraints: Sequence[Constraint],
+        limits: Callable[[], Sequence[Constraint]],
     ) -> None:
+        """``limits`` gives the constraints as they stand when a trial ends."""
         self._study = study
         self._keys = tuple(keys)
-        self._constraints = tuple(constraints)
+        self._limits = limits
         self._deploy: dict[str, BaseDistribution] = {
             f.name: CategoricalDistribution(tuple(dict.fromkeys(getattr(p, f.name) for p in points)))
             for f in fields(DeployParams)
@@ -71,7 +72,7 @@ class Ledger:
         self, trial: Trial, scored: Scored, adapter_key: str, stages: Mapping[str, Mapping[str, Any]],
         rungs: Sequence[Mapping[str, Any]],
     ) -> None:
-        for constraint in self._constraints:
+        for constraint in self._limits():
             trial.set_constraint(constraint.expr, constraint.violation(scored.values[constraint.objective].value))
         trial.set_user_attr("measurements", {k: asdict(m) for k, m in scored.values.items()})
         trial.set_user_attr("stages", as_json(stages))

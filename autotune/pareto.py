@@ -63,18 +63,25 @@ def select(
     objectives: Sequence[tuple[str, Direction]],
     policy: Policy,
 ) -> int | None:
-    """The number of the candidate that the policy picks among a front; None when it is empty.
+    """The number of the candidate that the policy picks among a front; None when it is empty."""
+    return next(iter(rank(candidates, objectives, policy)), None)
 
-    ``most-accurate``, ``fastest`` and ``smallest`` take the best accuracy-like, time-like or size value
-    and break ties by the others; ``knee`` takes the point nearest to the ideal corner after every
-    objective is scaled to its range on the front.
+
+def rank(
+    candidates: Sequence[Candidate], objectives: Sequence[tuple[str, Direction]], policy: Policy
+) -> list[int]:
+    """Numbers of a front's candidates in the policy's order, its pick first.
+
+    ``most-accurate``, ``fastest`` and ``smallest`` go by the accuracy-like, time-like or size value and break ties by
+    the others; ``knee`` by the distance from the ideal corner after every objective is scaled to its range on the
+    front.
     """
-    if not candidates:
-        return None
     if policy == "knee":
-        return min(candidates, key=lambda c: (_knee_distance(c, candidates, objectives), c.number)).number
-    ranked = _ranked(objectives, policy)
-    return min(candidates, key=lambda c: (losses(c.values, ranked), c.number)).number
+        ordered = sorted(candidates, key=lambda c: (_knee_distance(c, candidates, objectives), c.number))
+    else:
+        ranked = _ranked(objectives, policy)
+        ordered = sorted(candidates, key=lambda c: (losses(c.values, ranked), c.number))
+    return [c.number for c in ordered]
 
 
 def _ranked(objectives: Sequence[tuple[str, Direction]], policy: Policy) -> list[tuple[str, Direction]]:

@@ -18,6 +18,7 @@ from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space
 
 ADAPTER = "adapter"
+_BASELINE = "baseline"
 _DUPLICATE = "duplicate_of"
 _DUPLICATES_BEFORE_GIVING_UP = 50
 
@@ -69,6 +70,14 @@ class Proposals:
         for expr, violation in violations.items():
             trial.set_constraint(expr, violation)
         self._study.tell(trial, list(values))
+
+    def note_baseline(self, trial: Trial, values: Mapping[str, float]) -> None:
+        """Keep what an adapter scored at the highest precision, which relative limits may rest on."""
+        trial.set_user_attr(_BASELINE, dict(values))
+
+    def baselines(self) -> list[tuple[AdapterParams, dict[str, float]]]:
+        """What was noted so far, in the order of the proposals."""
+        return [(_adapter(t), t.user_attrs[_BASELINE]) for t in self._proposed() if _BASELINE in t.user_attrs]
 
     def fail(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr("reason", reason)

@@ -5,34 +5,38 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from autotune import schedule
+from autotune.certify import Certifier
 from autotune.config import StudyConfig
 from autotune.errors import StageError, StudyError
 from autotune.estimate import Estimate, artifact_bytes, estimate
+from autotune.limits import Limits
 from autotune.machine_lock import MachineLock
 from autotune.pipeline import base_model, stages
 from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions
 from autotune.report import results as report
 from autotune.report.cost import account, cost_sentence
-from autotune.report.terminal import Terminal, dropped_sentence, show, verdict_sentence
+from autotune.report.outcome import Outcome
+from autotune.report.terminal import Terminal, dropped_sentence, verdict_sentence
+from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
 from autotune.scoring import Scorer
 from autotune.screening import screen
 from autotune.stage_runner import StageRunner
 from autotune.store import Store
-from autotune.study import Baseline, StudyLoop
-from autotune.trials import Screening
+from autotune.study import Baseline, StudyLoop, adapter_objectives
+from autotune.trials import Screening, TrialRecord
 from autotune.workers import Worker
 from objectives.base import OBJECTIVES
 from search_spaces.space import Choice, Dimension
 
-EXIT_SELECTED, EXIT_NOTHING_MEASURED, EXIT_NOTHING_FITS = 0, 1, 3
+EXIT_SELECTED, EXIT_NOTHING_MEASURED, EXIT_NOTHING_FITS, EXIT_INCONCLUSIVE = 0, 1, 3, 4
 #: What of the machine a stored latency depends on.
 _MACHINE = ("platform", "cpu", "cores", "memory_gb")
 
@@ -74,20 +78,29 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             machine = {k: environment()[k] for k in _MACHINE}
             scorer = Scorer(prepared, questions, runner, folder, machine)
             _require_room(config, options, prepared, scorer, terminal)
-            context = report.Context(config.file.name, config.sha256(), environment(), config.objectives,
-                                     config.measured(), config.constraints, prepared.dropped)
+            limits = _limits(config, prepared)
             try:
-                screening = screen(prepared.points, config.constraints, scorer, terminal.warn)
+                if limits.need_base:
+                    limits.learn_base({k: m.value for k, m in scorer.screen(prepared.reference).values.items()})
+                screening = screen(prepared.points, limits.now(), scorer, terminal.warn)
             except StageError as error:
                 raise StudyError(f"no deploy point could be measured ({error.stage}): {error.reason}") from error
-            context = replace(context, screening=screening)
+            context = report.Context(config.file.name, config.sha256(), environment(), config.objectives,
+                                     config.measured(), limits.shown(), prepared.dropped, screening)
             if not screening.kept:
                 return _nothing_can_fit(context, screening, folder, terminal)
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
-                             _budget(config, options, seconds_before), started - seconds_before)
-            return _search(config, context, loop, folder, terminal)
+                             _budget(config, options, seconds_before), limits, started - seconds_before)
+            certifier = Certifier(config, prepared, questions, runner, scorer, folder, limits)
+            return _search(config, context, loop, certifier, folder, terminal)
         finally:
             worker.close()
+
+
+def _limits(config: StudyConfig, prepared: Prepared) -> Limits:
+    key = adapter_objectives(config, prepared)[0]
+    known = {**OBJECTIVES, **config.measured()}
+    return Limits(config.constraints, config.file.baseline, key, known[key].direction)
 
 
 def _nothing_can_fit(
@@ -104,33 +117,46 @@ def _nothing_can_fit(
 
 
 def _search(
-    config: StudyConfig, context: report.Context, loop: StudyLoop, folder: RunFolder, terminal: Terminal
+    config: StudyConfig, context: report.Context, loop: StudyLoop, certifier: Certifier, folder: RunFolder,
+    terminal: Terminal,
 ) -> Finished:
     baseline = loop.baseline()
     _say_baseline(terminal, baseline)
 
-    def write(kept: Mapping[int, str]) -> dict[str, Any]:
-        document = report.results(context, loop.records(), loop.outcome(), kept, _baseline_json(baseline),
-                                  account(folder.events()).as_json())
+    def write(kept: Mapping[int, str], certificate: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        document = report.results(
+            replace(context, constraints=loop.limits()), loop.records(), loop.outcome(), kept, _baseline_json(baseline),
+            account(folder.events()).as_json(), loop.ties(), certificate)
         report.write(folder.root, document)
         return document
 
     stop = loop.search(lambda: write(loop.kept()))
-    document = write(loop.keep_front())
+    kept = loop.keep_front()
+    write(kept)  # a kill in the certificate must not cost the search's results
     outcome, records = loop.outcome(), loop.records()
     terminal.say("")
-    terminal.front(records, config.objectives, outcome)
+    terminal.front(records, config.objectives, outcome, loop.ties())
     units = {key: objective.unit for key, objective in config.measured().items()}
     terminal.say(f"The search ended because {stop}.")
-    terminal.say(verdict_sentence(records, config.objectives, config.constraints, outcome, units))
+    terminal.say(verdict_sentence(records, config.objectives, loop.limits(), outcome, units))
+    certificate = certifier.certify(records, outcome, terminal) if outcome.front else None
+    document = write(kept, certificate)
     terminal.say(cost_sentence(document["cost"]))
-    if outcome.selected is not None:
-        terminal.say(f"Artifact: {folder.artifacts / f'trial-{outcome.selected}'}")
+    if document["selected"] is not None:
+        terminal.say(f"Artifact: {folder.artifacts / kept[document['selected']['trial']]}")
     terminal.say(f"Run folder: {folder.root}")
-    if outcome.selected is not None:
-        return Finished(EXIT_SELECTED, document)
-    measured = any(r.state == "COMPLETE" for r in records)
-    return Finished(EXIT_NOTHING_FITS if measured else EXIT_NOTHING_MEASURED, document)
+    return Finished(_exit_code(records, outcome, certificate), document)
+
+
+def _exit_code(records: Sequence[TrialRecord], outcome: Outcome, certificate: Mapping[str, Any] | None) -> int:
+    if not any(r.state == "COMPLETE" for r in records):
+        return EXIT_NOTHING_MEASURED
+    if outcome.selected is None:
+        return EXIT_NOTHING_FITS
+    if certificate is None:
+        return EXIT_SELECTED
+    return {"PASS": EXIT_SELECTED, "INCONCLUSIVE": EXIT_INCONCLUSIVE, "FAIL": EXIT_NOTHING_FITS}[
+        certificate["verdict"]]
 
 
 def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[dict[str, Any]]]:

@@ -47,6 +47,7 @@ class RunFolder:
         self.results = self.root / "results.json"
         self.scratch = self.root / ".scratch"
         self.artifacts = self.root / "artifacts"
+        self.predictions = self.root / "predictions"
 
     def __enter__(self) -> RunFolder:
         try:
@@ -122,6 +123,8 @@ class RunFolder:
         for name in _BESIDE:
             for file in self.root.glob(name):
                 file.unlink(missing_ok=True)
+        for file in self.predictions.glob(".*.csv.[0-9]*"):
+            file.unlink(missing_ok=True)
         for folder in self.artifacts.glob(f".*{_LINKING}"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -133,11 +136,12 @@ class RunFolder:
         if f"config_sha256: {self._sha}" in text.partition("\n")[0]:
             return
         before = yaml.safe_load(text)
-        differing = [k for k in self._resolved if k != "budget" and before.get(k) != self._resolved[k]]
+        differing = [k for k in self._resolved
+                     if k not in ("budget", "certificate") and before.get(k) != self._resolved[k]]
         raise ConfigError([Problem(
             str(self.root), ", ".join(differing) or "study.yaml",
             "this run folder belongs to a study that differs here",
-            "the same study (its budget may change), or another --out",
+            "the same study (its budget and certificate may change), or another --out",
         )])
 
 

@@ -95,21 +95,21 @@ class Scorer:
         entry = self._answers(adapter, point, artifact, needed, made)
         result, size = answers.load(entry.path)
         values["size_mb"] = stats.exact(size / MB, 1, OBJECTIVES["size_mb"].unit)
-        stopped = None
+        stopped, told = None, ()
         if result.stopped_after is not None:
             right = answers.right(result, at.data, self._order)
             stopped = Stopped(result.stopped_after, len(at.data.valid), right, needed or 0, ask.stop_error)
             values["accuracy"] = stats.proportion(right, result.stopped_after, ask.confidence)
         else:
             references = [e.answer_text for e in at.data.valid]
-            values |= self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked),
-                                     answers.texts(result, at.data, self._order), references, at.data.labels,
-                                     ask.confidence, ask.metrics_dir, error=ScoreError)
+            told = tuple(answers.texts(result, at.data, self._order))
+            values |= self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked), told,
+                                     references, at.data.labels, ask.confidence, ask.metrics_dir, error=ScoreError)
         timed_on_base = adapter is not None and not at.workload.from_rows
         on_base = set(self._screened[point].values) - {"size_mb"} if timed_on_base else set()
         shared = self._screened[point].stages if timed_on_base else {}
         return Scored(values, {**shared, **{n: _record(e) for n, e in made.items()}}, artifact, frozenset(on_base),
-                      stopped)
+                      stopped, told)
 
     def check_reference(self) -> Mapping[str, Any]:
         """Export the untrained base at the highest precision and hold its logits against PyTorch's.

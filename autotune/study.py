@@ -11,11 +11,13 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from autotune import schedule
+from autotune import predictions, schedule
 from autotune.config import StudyConfig
-from autotune.constraints import total_violation
+from autotune.constraints import Constraint, total_violation
 from autotune.errors import ExportError, ProbeError, StageError, StudyError, TrainingError
 from autotune.ledger import Ledger
+from autotune.limits import Limits
+from autotune.pareto import losses
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
 from autotune.proposals import Proposals, open_study
@@ -25,6 +27,7 @@ from autotune.run_folder import RunFolder
 from autotune.scoring import Scorer
 from autotune.stage_runner import StageRunner
 from autotune.store import Entry
+from autotune.ties import ties
 from autotune.trials import Scored, Screened, StageRecord, TrialRecord
 from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams
@@ -49,24 +52,26 @@ class StudyLoop:
 
     def __init__(
         self, config: StudyConfig, prepared: Prepared, screened: Sequence[Screened], run: StageRunner, scorer: Scorer,
-        folder: RunFolder, terminal: Terminal, budget: schedule.Budget, started: float,
+        folder: RunFolder, terminal: Terminal, budget: schedule.Budget, limits: Limits, started: float,
     ) -> None:
         """``started`` is the monotonic time at which one unbroken process would have begun."""
         self._screened = {s.point: s for s in screened}
         self._points = schedule.scoring_order(list(self._screened), {s.point: _row_cost(s) for s in screened})
         self._config, self._at, self._run, self._scorer = config, prepared, run, scorer
-        self._folder, self._terminal, self._budget = folder, terminal, budget
+        self._folder, self._terminal, self._budget, self._limits = folder, terminal, budget, limits
         self._started = started
         database = f"sqlite:///{folder.database}"
         keys = [key for key, _ in config.objectives]
         visible = open_study(database, config.file.name, [o.direction for _, o in config.objectives], keys)
-        self._ledger = Ledger(visible, prepared.points, keys, config.constraints)
-        self._adapter_keys = self._proposal_objectives()
+        self._ledger = Ledger(visible, prepared.points, keys, limits.now)
+        self._adapter_keys = adapter_objectives(config, prepared)
         known = {**OBJECTIVES, **config.measured()}
         directions = [known[key].direction for key in self._adapter_keys for _ in (0, 1)]
         names = [f"{key} {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
         study = open_study(database, f"{config.file.name}/proposals", directions, names)
         self._proposals = Proposals(study, config.space, config.file.seed)
+        for params, values in self._proposals.baselines():
+            limits.learn_tuned(params, values)
         self._adapters: dict[AdapterParams, Entry] = {}
         self._failures: list[tuple[str, str]] = []
         self._trials_before, self._wall_before = 0, 0.0
@@ -77,8 +82,24 @@ class StudyLoop:
     def wall_s(self) -> float:
         return time.monotonic() - self._started
 
+    def limits(self) -> tuple[Constraint, ...]:
+        """The constraints with the bounds that they come to by now."""
+        return self._limits.shown()
+
+    def ties(self) -> dict[int, int]:
+        """Of the front, the trials whose answers cannot be told from a cheaper one's; trial → the cheapest such."""
+        front = set(self.outcome().front)
+        signed = [(key, o.direction) for key, o in self._config.objectives if o.source not in _ANSWER_SOURCES]
+        right, costs = {}, {}
+        for record in self.records():
+            file = self._folder.predictions / f"trial-{record.number}.csv"
+            if record.number in front and file.exists():
+                right[record.number] = predictions.load_right(file)
+                costs[record.number] = losses({k: m.value for k, m in record.values.items()}, signed)
+        return ties(right, costs, self._config.file.confidence)
+
     def outcome(self) -> Outcome:
-        return judge(self.records(), self._config.objectives, self._config.constraints, self._config.file.policy)
+        return judge(self.records(), self._config.objectives, self._limits.now(), self._config.file.policy)
 
     def baseline(self) -> Baseline:
         """Measure the untrained base. Raises StudyError when its export disagrees with PyTorch."""
@@ -89,6 +110,7 @@ class StudyLoop:
             raise StudyError(f"the base model does not survive its export: {error.reason}") from error
         except StageError as error:
             raise StudyError(f"the untrained base could not be measured ({error.stage}): {error.reason}") from error
+        self._limits.learn_base({key: m.value for key, m in scored.values.items()})
         return Baseline(self._at.reference, scored, logits)
 
     def search(self, on_trial: Any) -> str:
@@ -142,6 +164,7 @@ class StudyLoop:
         self._say_plan()
         try:
             entry = self._adapter(params)
+            self._learn_baseline(proposal, params, entry)
         except StageError as error:
             self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
             self._proposals.fail(proposal, error.reason)
@@ -151,6 +174,14 @@ class StudyLoop:
                 break
             self._score(proposal, params, entry, point, on_trial)
         self._conclude(proposal, params)
+
+    def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> None:
+        """Score the adapter at the highest precision where limits are relative to the best one there."""
+        if self._limits.need_tuned:
+            scored = self._scorer.score(entry, self._at.reference)
+            values = {key: m.value for key, m in scored.values.items()}
+            self._proposals.note_baseline(proposal, values)
+            self._limits.learn_tuned(params, values)
 
     def _score(
         self, proposal: Trial, params: AdapterParams, entry: Entry, point: DeployParams, on_trial: Any
@@ -171,11 +202,16 @@ class StudyLoop:
             self._ledger.prune(trial, scored, str(entry.key), record, _rungs(entry), scored.stopped.sentence())
             self._scorer.forget(scored.artifact, None)
         else:
+            self._save_answers(trial.number, scored)
             self._ledger.complete(trial, scored, str(entry.key), record, _rungs(entry))
         self._drop_dominated()
         self._say_plan()
         self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
         on_trial()
+
+    def _save_answers(self, number: int, scored: Scored) -> None:
+        references = [e.answer_text for e in self._at.data.valid]
+        predictions.save(self._folder.predictions / f"trial-{number}.csv", references, scored.answers)
 
     def _needed(self, point: DeployParams) -> int | None:
         """How many rows a trial at this point must get right to matter; None when it may not be stopped."""
@@ -188,7 +224,7 @@ class StudyLoop:
         known["size_mb"] = next(sizes, known["size_mb"])
         return schedule.needed_right(
             len(self._at.data.valid), known, [{k: m.value for k, m in r.values.items()} for r in complete],
-            [(key, o.direction) for key, o in self._config.objectives], self._config.constraints,
+            [(key, o.direction) for key, o in self._config.objectives], self._limits.now(),
         )
 
     def _failed(self, trial: Trial, error: StageError, on_trial: Any) -> None:
@@ -212,9 +248,11 @@ class StudyLoop:
         if not complete:
             self._proposals.fail(proposal, "no deploy point could be measured")
             return
-        best = min(complete.values(), key=lambda v: total_violation(self._config.constraints, v))
-        violations = {c.expr: c.violation(best[c.objective]) for c in self._config.constraints}
-        self._proposals.tell(proposal, schedule.proposal_values(complete, self._adapter_keys), violations)
+        limits = self._limits.now()
+        best = min(complete, key=lambda point: total_violation(limits, complete[point]))
+        measured = next(r.values for r in mine if r.deploy == best and r.values)
+        margins = {c.expr: c.margin(measured[c.objective]) for c in limits}
+        self._proposals.tell(proposal, schedule.proposal_values(complete, self._adapter_keys), margins)
 
     def _adapter(self, params: AdapterParams) -> Entry:
         if params not in self._adapters:
@@ -259,12 +297,13 @@ class StudyLoop:
     def _record(self, number: int) -> TrialRecord:
         return next(r for r in self.records() if r.number == number)
 
-    def _proposal_objectives(self) -> list[str]:
-        """The objectives that depend on the adapter; accuracy or its like where none was asked for."""
-        sources = (*_ANSWER_SOURCES, "latency") if self._at.workload.from_rows else _ANSWER_SOURCES
-        asked = [key for key, o in self._config.objectives if o.source in sources]
-        limited = [key for key, o in self._config.measured().items() if o.source in sources]
-        return asked or limited[:1] or ["accuracy" if self._at.data.task == "choice" else "exact_match"]
+
+def adapter_objectives(config: StudyConfig, prepared: Prepared) -> list[str]:
+    """The objectives that depend on the adapter; accuracy or its like where none was asked for."""
+    sources = (*_ANSWER_SOURCES, "latency") if prepared.workload.from_rows else _ANSWER_SOURCES
+    asked = [key for key, o in config.objectives if o.source in sources]
+    limited = [key for key, o in config.measured().items() if o.source in sources]
+    return asked or limited[:1] or ["accuracy" if prepared.data.task == "choice" else "exact_match"]
 
 
 def _row_cost(screened: Screened) -> float:

@@ -109,6 +109,7 @@ class Scored:
     """A measured pair: every number by key, the stages it took, the artifact's key.
 
     ``on_base`` names the values that were measured on base weights, as they depend on the deploy point alone.
+    ``answers`` are the texts given, one a validation row; none where scoring was stopped.
     """
 
     values: Mapping[str, Measurement]
@@ -116,3 +117,4 @@ class Scored:
     artifact: Key
     on_base: frozenset[str] = frozenset()
     stopped: Stopped | None = None
+    answers: tuple[str, ...] = ()

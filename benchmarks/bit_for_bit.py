@@ -26,9 +26,10 @@ from search_spaces.deploy import DeployParams
 POINTS = (
     DeployParams("fp32"), DeployParams("fp16"), DeployParams("int8"), DeployParams("int8", symmetric=False),
     DeployParams("int4"), DeployParams("int4", symmetric=False), DeployParams("int4", block_size=64),
-    DeployParams("int4", block_size=128), DeployParams("int4", algorithm="k_quant"), DeployParams("int4", algorithm="rtn"),
-    DeployParams("int4", int8_where="head"), DeployParams("int4", int8_where="mixed_layers"),
-    DeployParams("int4", share_embedding=False), DeployParams("int4", prune_head=False),
+    DeployParams("int4", block_size=128), DeployParams("int4", algorithm="k_quant"),
+    DeployParams("int4", algorithm="rtn"), DeployParams("int4", int8_where="head"),
+    DeployParams("int4", int8_where="mixed_layers"), DeployParams("int4", share_embedding=False),
+    DeployParams("int4", prune_head=False),
 )
 
 

@@ -72,6 +72,13 @@ def new_generator(model: Any, max_length: int, *, ignore_eos: bool = False) -> A
     return og.Generator(model, params)
 
 
+def min_generator_length(artifact: Path) -> int:
+    """The smallest ``max_length`` that a generator of the artifact may have: that of its attention window."""
+    config = json.loads((artifact / "genai_config.json").read_text(encoding="utf-8"))
+    window = config["model"]["decoder"].get("sliding_window")
+    return int(window["window_size"]) if window else 1
+
+
 def tokenizer(model: Any) -> Any:
     return _genai().Tokenizer(model)
 

@@ -11,8 +11,9 @@ import transformers
 from tokenizers import processors
 
 from autotune.errors import AssemblyError
-from autotune.pipeline.artifact_tokenizer import MEND_FILE, check_tokenizer, prepend_ids
+from autotune.pipeline.artifact_tokenizer import check_tokenizer
 from autotune.pipeline.tokens import Example
+from objectives.texts import MEND_FILE, prepend_ids
 from search_spaces.deploy import DeployParams
 from tests import tiny
 from tests.running import build

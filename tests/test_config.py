@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autotune.config import load_config, parse_duration
+from autotune.config import load_config
 from autotune.errors import ConfigError
+from autotune.study_file import parse_duration
 
 GOOD = """
 name: tone

@@ -64,3 +64,13 @@ def test_a_metric_of_ones_own_is_accuracy_like_whatever_its_direction() -> None:
     quick_wrong = Candidate(1, {"m:wer": 0.5, "latency_ms": 9})
     objectives = [("latency_ms", "minimize"), ("m:wer", "minimize")]
     assert select([slow_right, quick_wrong], objectives, "most-accurate") == 0
+
+
+def test_a_policy_ranks_the_whole_front_and_its_pick_comes_first() -> None:
+    candidates = [Candidate(i, {"accuracy": a, "latency_ms.p50": t}) for i, (a, t) in
+                  enumerate(((0.7, 10.0), (0.9, 40.0), (0.8, 20.0)))]
+    signed = [("accuracy", "maximize"), ("latency_ms.p50", "minimize")]
+    assert rank(candidates, signed, "most-accurate") == [1, 2, 0]
+    assert rank(candidates, signed, "fastest") == [0, 2, 1]
+    assert rank(candidates, signed, "knee")[0] == select(candidates, signed, "knee")
+    assert rank([], signed, "knee") == []

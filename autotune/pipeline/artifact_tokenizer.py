@@ -12,11 +12,7 @@ import onnxruntime_genai as og
 from autotune.errors import AssemblyError
 from autotune.pipeline.builder import first_line
 from autotune.pipeline.tokens import Example
-
-#: Beside genai_config.json: ``{"prepend_ids": [2], "update_options": {…}}``. Whoever encodes a text for
-#: the artifact puts ``prepend_ids`` before the tokenizer's ids. ``update_options``, when present, is the
-#: other way to the same ids, for ``onnxruntime_genai.Tokenizer.update_options(**…)``: one or the other.
-MEND_FILE = "autotune_tokenizer.json"
+from objectives.texts import MEND_FILE, ids_of, prompt_text
 
 _SPECIAL = {"add_special_tokens": "true"}
 
@@ -45,8 +41,8 @@ def check_tokenizer(
     """
     try:
         tokenizer = og.Tokenizer(str(artifact))
-        texts = [_prompt_text(tokenizer, example.prompt_text, chat) for example in examples]
-        found = [_ids(tokenizer, text) for text in texts]
+        texts = [prompt_text(tokenizer, example.prompt_text, chat) for example in examples]
+        found = [ids_of(tokenizer, text) for text in texts]
     except Exception as error:
         raise AssemblyError(
             f"the artifact's tokenizer cannot encode the prompts of {model_name}: {first_line(error)}"
@@ -60,30 +56,11 @@ def check_tokenizer(
     mend: dict[str, object] = {"prepend_ids": list(prefix)}
     mended = f"ids {list(prefix)} go before the tokenizer's own ({MEND_FILE})"
     tokenizer.update_options(**_SPECIAL)
-    if all(_ids(tokenizer, text) == e.prompt for text, e in zip(texts, examples, strict=True)):
+    if all(ids_of(tokenizer, text) == e.prompt for text, e in zip(texts, examples, strict=True)):
         mend["update_options"] = _SPECIAL
         mended += "; with onnxruntime_genai alone: tokenizer.update_options(add_special_tokens='true')"
     _write(out / MEND_FILE, mend)
     return TokenizerCheck(len(examples), differing, mended)
-
-
-def prepend_ids(artifact: Path) -> tuple[int, ...]:
-    """The ids that go before what the artifact's tokenizer gives; empty when it needs no mending."""
-    path = artifact / MEND_FILE
-    if not path.is_file():
-        return ()
-    return tuple(int(i) for i in json.loads(path.read_text(encoding="utf-8"))["prepend_ids"])
-
-
-def _prompt_text(tokenizer: og.Tokenizer, text: str, chat: bool) -> str:
-    if not chat:
-        return text
-    messages = json.dumps([{"role": "user", "content": text}])
-    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True))
-
-
-def _ids(tokenizer: og.Tokenizer, text: str) -> tuple[int, ...]:
-    return tuple(int(i) for i in tokenizer.encode(text))
 
 
 def _common_prefix(found: Sequence[tuple[int, ...]], examples: Sequence[Example]) -> tuple[int, ...] | None:

@@ -24,6 +24,7 @@ from autotune.pipeline.merge import MergedWeights
 from autotune.pipeline.template import GRAPH_FOLDER, SOURCES_FILE, load_template
 from autotune.pipeline.weight_files import Place
 from autotune.pipeline.weight_storage import Stored, quantize_matmuls, store_as_fp16
+from objectives.session import min_generator_length
 from search_spaces.deploy import QUANTIZED, DeployParams, unsupported
 
 ARTIFACT_FOLDER = "artifact"
@@ -102,7 +103,7 @@ def describe(folder: Path, start: float) -> ArtifactInfo:
         path=folder,
         size_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         seconds=time.perf_counter() - start,
-        min_generator_length=_min_generator_length(folder),
+        min_generator_length=min_generator_length(folder),
     )
 
 
@@ -192,12 +193,6 @@ def _rows_before_long_cache(model_dir: Path, provider: str) -> int | None:
     if provider != "dml" or not original or original == config["max_position_embeddings"]:
         return None
     return int(original)
-
-
-def _min_generator_length(artifact: Path) -> int:
-    config = json.loads((artifact / "genai_config.json").read_text(encoding="utf-8"))
-    window = config["model"]["decoder"].get("sliding_window")
-    return int(window["window_size"]) if window else 1
 
 
 def _runs_here(provider: str) -> bool:

@@ -88,10 +88,10 @@ def make_artifact(
     """An adapter's artifact, whose own tokenizer gives the ids that training used."""
     import shutil
 
-    from autotune.pipeline.artifact_tokenizer import MEND_FILE
     from autotune.pipeline.assemble import assemble
     from autotune.pipeline.graph import stop_at
     from autotune.pipeline.point import describe
+    from objectives.texts import MEND_FILE
 
     info = assemble(point, base, adapter, out / ARTIFACT_FOLDER, report)
     stop_at(info.path, eos_id)
@@ -115,6 +115,16 @@ def check_export(
     check = verify_logits(model_dir, artifact, prompts, provider, threads, min_generator_length)
     require_agreement(check)
     (out / INFO_FILE).write_text(json.dumps(asdict(check)), encoding="utf-8")
+
+
+def compare_logits(
+    model_dir: Path, adapter: Path, artifact: Path, prompts: Sequence[tuple[int, ...]], provider: str, threads: int,
+    min_generator_length: int,
+) -> dict[str, Any]:
+    """How far an adapter's artifact is from the adapted PyTorch model: next-token logits, as a record."""
+    from autotune.pipeline.verify import verify_logits
+
+    return asdict(verify_logits(model_dir, artifact, prompts, provider, threads, min_generator_length, adapter))
 
 
 def require_provider(provider: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,18 @@ def verify_logits(
     provider: str,
     threads: int,
     min_generator_length: int,
+    adapter: Path | None = None,
 ) -> LogitsCheck:
     """Compare the logits that follow each prompt (token ids), one prompt at a time.
 
-    The criterion: max |Δ| ≤ 1e-3 of the largest |logit| and the same top token for every prompt.
+    ``adapter`` (PEFT's format) is laid over the PyTorch model in fp32. The criterion: max |Δ| ≤ 1e-3 of the
+    largest |logit| and the same top token for every prompt.
 
     Raises ExportError when there are no prompts or the artifact does not run on ``provider``.
     """
     if not prompts or not all(prompts):
         raise ExportError("the export cannot be checked: no prompts, or an empty one, were given")
-    expected = _torch_logits(model_dir, prompts, threads)
+    expected = _torch_logits(model_dir, prompts, threads, adapter)
     found = _artifact_logits(artifact, prompts, provider, threads, min_generator_length)
     return compare_logits(expected, found)
 
@@ -95,18 +98,38 @@ def _same_top(expected: Logits, found: Logits, tie: float) -> bool:
     return best == other or (other < len(expected) and float(expected[best] - expected[other]) < tie)
 
 
-def _torch_logits(model_dir: Path, prompts: Sequence[tuple[int, ...]], threads: int) -> list[Logits]:
+def _torch_logits(
+    model_dir: Path, prompts: Sequence[tuple[int, ...]], threads: int, adapter: Path | None
+) -> list[Logits]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         # The base that training on this machine keeps in memory, where it is this one.
-        with silenced(), frozen_base(model_dir, "fp32", "cpu") as model, torch.no_grad():
+        with (
+            silenced(), frozen_base(model_dir, "fp32", "cpu") as base, _adapted(base, adapter) as model,
+            torch.no_grad(),
+        ):
             return [
                 model(torch.tensor([prompt]), logits_to_keep=1, use_cache=False).logits[0, -1].float().numpy()
                 for prompt in prompts
             ]
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _adapted(base: Any, adapter: Path | None) -> Iterator[Any]:
+    """The base with the adapter for this block, and without it again afterwards."""
+    if adapter is None:
+        yield base
+        return
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(base, str(adapter)).eval()
+    try:
+        yield model
+    finally:
+        model.unload()
 
 
 def _artifact_logits(

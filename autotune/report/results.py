@@ -37,9 +37,11 @@ class Context:
 
 def results(
     context: Context, records: Sequence[TrialRecord], outcome: Outcome | None, artifacts: Mapping[int, str],
-    baseline: Mapping[str, Any] | None, cost: Mapping[str, Any],
+    baseline: Mapping[str, Any] | None, cost: Mapping[str, Any], ties: Mapping[int, int] | None = None,
+    certificate: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The document. ``artifacts`` are folder names inside the run folder by trial number.
+    """The document. ``artifacts`` are folder names inside the run folder by trial number, ``ties`` the trials that
+    cannot be told from a cheaper one.
 
     ``outcome`` is None for a study that ended before its first trial, as no deploy point can meet the limits.
     """
@@ -49,18 +51,18 @@ def results(
         "environment": dict(context.environment),
         "objectives": [{"name": k, "direction": o.direction, "unit": o.unit} for k, o in context.objectives],
         "constraints": [
-            {"expr": c.expr, "objective": c.objective, "op": c.op, "bound": c.bound,
-             "unit": context.measured[c.objective].unit}
+            {"expr": c.expr, "objective": c.objective, "op": c.op, "unit": context.measured[c.objective].unit,
+             "bound": None if c.relative and c.baseline is None else c.bound, "baseline": c.baseline}
             for c in context.constraints
         ],
         "dropped": _dropped(context),
         "deploy_points": [_point(s) for s in context.screening.kept] if context.screening else [],
         "baseline": dict(baseline) if baseline else None,
-        "trials": [_trial(r, context, outcome, artifacts) for r in records],
+        "trials": [_trial(r, context, outcome, artifacts, ties or {}) for r in records],
         "front": list(outcome.front) if outcome else [],
-        "selected": None if outcome is None or outcome.selected is None else {
-            "trial": outcome.selected, "policy": outcome.policy, "certificate": None},
-        "nearest_miss": _miss(context, outcome),
+        "selected": _selected(outcome, certificate),
+        "certificate": certificate,
+        "nearest_miss": _miss(context, outcome, certificate),
         "cost": dict(cost),
     }
 
@@ -81,8 +83,22 @@ def _point(screened: Screened) -> dict[str, Any]:
             "values": {key: value_json(m, "base") for key, m in screened.values.items()}}
 
 
-def _miss(context: Context, outcome: Outcome | None) -> dict[str, Any] | None:
-    """Of a trial; or of a deploy point, where not even the base model's artifact meets the limits."""
+def _selected(outcome: Outcome | None, certificate: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The search's choice until there is a certificate, then the certificate's."""
+    trial = certificate["trial"] if certificate else outcome.selected if outcome else None
+    if outcome is None or trial is None:
+        return None
+    return {"trial": trial, "policy": outcome.policy, "certificate": certificate}
+
+
+def _miss(
+    context: Context, outcome: Outcome | None, certificate: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """Of a trial, in the search or measured again; or of a deploy point, where not even the base model's artifact
+    meets the limits."""
+    if certificate is not None:
+        found: dict[str, Any] | None = certificate["nearest_miss"]
+        return found
     miss = outcome.miss if outcome else context.screening.miss if context.screening else None
     if miss is None:
         return None
@@ -94,7 +110,8 @@ def _miss(context: Context, outcome: Outcome | None) -> dict[str, Any] | None:
 
 
 def _trial(
-    record: TrialRecord, context: Context, outcome: Outcome | None, artifacts: Mapping[int, str]
+    record: TrialRecord, context: Context, outcome: Outcome | None, artifacts: Mapping[int, str],
+    ties: Mapping[int, int],
 ) -> dict[str, Any]:
     assert outcome is not None
     complete = record.state == "COMPLETE"
@@ -113,6 +130,7 @@ def _trial(
         } if complete else {},
         "artifact": f"artifacts/{artifacts[record.number]}" if record.number in artifacts else None,
         "on_front": record.number in outcome.front,
+        "tied_with": ties.get(record.number),
         "rungs": list(record.rungs),
         "stages": dict(record.stages),
         "reason": f"{record.failure[0]}: {record.failure[1]}" if record.failure else None,

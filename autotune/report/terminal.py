@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -22,7 +22,7 @@ from rich.table import Table
 from autotune.constraints import Constraint
 from autotune.pipeline.progress import Report, silent
 from autotune.report.outcome import Outcome
-from autotune.stats import Measurement
+from autotune.report.wording import figure, join, show, with_unit
 from autotune.trials import Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
@@ -107,7 +107,10 @@ class Terminal:
     def failed(self, number: int, stage: str, reason: str) -> None:
         self.console.print(f"  trial {number:<3} [red]failed[/] at {escape(stage)}: {escape(reason)}", soft_wrap=True)
 
-    def front(self, records: Sequence[TrialRecord], objectives: Objectives, outcome: Outcome) -> None:
+    def front(
+        self, records: Sequence[TrialRecord], objectives: Objectives, outcome: Outcome, ties: Mapping[int, int]
+    ) -> None:
+        """A row a trial; ``ties`` are the trials whose answers cannot be told from a cheaper one's."""
         if not outcome.front:
             return
         table = Table(title="The front: feasible, and no other feasible trial is better in every objective",
@@ -121,7 +124,8 @@ class Terminal:
         for number in outcome.front:
             record = chosen[number]
             style = "bold green" if number == outcome.selected else ""
-            table.add_row(str(number), escape(describe(record.adapter)), escape(record.deploy.label),
+            label = record.deploy.label + (f"\ntied with trial {ties[number]}" if number in ties else "")
+            table.add_row(str(number), escape(describe(record.adapter)), escape(label),
                           *(show(record.values[key], True).replace(" [", "\n[") for key, _ in objectives), style=style)
         self.console.print(table)
 
@@ -139,19 +143,6 @@ def describe(params: AdapterParams) -> str:
     return ", ".join(parts)
 
 
-def show(m: Measurement, interval: bool = False) -> str:
-    """A value with its interval: ``0.812 [0.735, 0.870]``."""
-
-    def number(value: float | None) -> str:
-        if value is None:
-            return "…"
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
-
-    if not interval or m.low == m.high:
-        return number(m.value)
-    return f"{number(m.value)} [{number(m.low)}, {number(m.high)}]"
-
-
 def verdict_sentence(
     records: Sequence[TrialRecord], objectives: Objectives, constraints: Sequence[Constraint], outcome: Outcome,
     units: dict[str, str],
@@ -160,18 +151,18 @@ def verdict_sentence(
     chosen = {r.number: r for r in records}
     if outcome.selected is not None:
         record = chosen[outcome.selected]
-        values = ", ".join(f"{key} {show(record.values[key])}{_unit(units.get(key, ''))}" for key, _ in objectives)
-        limits = f" and meets {_join([c.expr for c in constraints])}" if constraints else ""
+        values = ", ".join(f"{key} {show(record.values[key])}{with_unit(units.get(key, ''))}" for key, _ in objectives)
+        limits = f" and meets {join([c.expr for c in constraints])}" if constraints else ""
         others = len(outcome.front) - 1
         among = f" ({outcome.policy} of {others + 1} on the front)" if others else ""
         return f"Chosen: trial {record.number}, {record.deploy.label}{among}: {values}{limits}."
     if outcome.miss is not None:
         miss, record = outcome.miss, chosen[outcome.miss.trial]
         value = record.values[miss.objective].value
-        unit = _unit(units.get(miss.objective, ""))
+        unit = with_unit(units.get(miss.objective, ""))
         share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
         return (f"Nothing meets the limits. Nearest: trial {record.number}, {record.deploy.label}, misses "
-                f"{miss.expr} by {_figure(miss.shortfall)}{unit}{share}; {miss.objective} was {_figure(value)}{unit}.")
+                f"{miss.expr} by {figure(miss.shortfall)}{unit}{share}; {miss.objective} was {figure(value)}{unit}.")
     return "No trial was completed, so there is nothing to choose."
 
 
@@ -180,20 +171,8 @@ def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
     if screening.miss is None:
         return "No deploy point can meet the limits, so nothing was trained."
     miss, nearest = screening.miss, screening.dropped[screening.miss.trial]
-    unit = _unit(units.get(miss.objective, ""))
+    unit = with_unit(units.get(miss.objective, ""))
     share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
     return ("Nothing can meet the limits, whatever the adapter, so nothing was trained. Nearest: "
-            f"{nearest.point.label}, which misses {miss.expr} by {_figure(miss.shortfall)}{unit}{share} on the base "
+            f"{nearest.point.label}, which misses {miss.expr} by {figure(miss.shortfall)}{unit}{share} on the base "
             "model.")
-
-
-def _join(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _unit(unit: str) -> str:
-    return f" {unit}" if unit else ""
-
-
-def _figure(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,0 +1,108 @@
+"""What each constraint of a finalist is judged by: made of right and wrong rows, timings and readings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autotune import paired, power, stats
+from autotune.certificate import Tested
+from autotune.constraints import Constraint
+from autotune.stats import Measurement
+from objectives.base import OBJECTIVES, parse_key
+from objectives.latency import VALUES
+
+_SHARES = ("accuracy", "exact_match")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model measured anew.
+
+    ``values`` by key; ``right`` tells for each test row whether it was answered right; ``timings`` are the requests'
+    values by objective (``latency_ms``); ``ratios`` to the baseline's by key, from interleaved blocks. ``doubt`` is
+    the sentence for why the timings settle nothing, None where the machine kept still.
+    """
+
+    values: Mapping[str, Measurement]
+    right: tuple[bool, ...]
+    timings: Mapping[str, Sequence[float]]
+    ratios: Mapping[str, Measurement]
+    doubt: str | None
+
+
+def tested(constraint: Constraint, found: Measured, baseline: Measured | None, confidence: float) -> Tested:
+    """The number that decides a constraint, with its interval at ``confidence``.
+
+    Raises:
+        KeyError: its objective was not measured; that never counts as met.
+    """
+    timed = constraint.objective.partition(".")[0] in VALUES
+    doubt = found.doubt if timed else None
+    if constraint.relative:
+        return _relative(constraint, found, baseline, confidence, doubt)
+    value, bound = found.values[constraint.objective], constraint.bound
+    if constraint.objective in _SHARES:
+        right, n = sum(found.right), len(found.right)
+        return Tested(value, bound, constraint.objective, "test rows",
+                      lambda: power.rows_to_settle(right, n, bound, constraint.op, confidence))
+    if timed:
+        return _timed(constraint, found, confidence, doubt)
+    return Tested(value, bound, constraint.objective)
+
+
+def _timed(constraint: Constraint, found: Measured, confidence: float, doubt: str | None) -> Tested:
+    """A percentile holds its limit exactly where enough of the requests do."""
+    value = found.values[constraint.objective]
+    objective, statistic = parse_key(constraint.objective)
+    upper = constraint.op == "<="
+    if statistic is None or not statistic[1:].isdigit():
+        return Tested(value, constraint.bound, constraint.objective, doubt=doubt)
+    quantile = int(statistic[1:]) / 100
+    samples = found.timings[objective.name]
+    within = sum(s <= constraint.bound if upper else s >= constraint.bound for s in samples)
+    share = quantile if upper else 1 - quantile
+    return Tested(value, constraint.bound, constraint.objective, "requests",
+                  lambda: power.samples_to_settle(within, len(samples), share, confidence), doubt)
+
+
+def _relative(
+    constraint: Constraint, found: Measured, baseline: Measured | None, confidence: float, doubt: str | None
+) -> Tested:
+    key, share, offset = constraint.objective, constraint.share, constraint.offset
+    if baseline is None:
+        raise KeyError(f"the baseline of {constraint.expr} was not measured")
+    times = f"{share:g} × " if share != 1 else ""
+    what = f"{key} less {times}the baseline's"
+    if key in _SHARES:
+        difference = paired.difference_to_share(found.right, baseline.right, share, offset, confidence)
+        return Tested(difference, offset, what, "test rows", lambda: power.rows_to_settle_paired(
+            found.right, baseline.right, share, offset, confidence))
+    if not offset and key in found.ratios:
+        return Tested(found.ratios[key], share, f"{key} as a share of the baseline's", doubt=doubt)
+    mine, theirs = found.values[key], baseline.values[key]
+    return Tested(_difference(mine, theirs, share), offset, what, doubt=doubt)
+
+
+def _difference(mine: Measurement, theirs: Measurement, share: float) -> Measurement:
+    """mine - share · theirs from both intervals: opposite ends, which is wider than need be and never too narrow
+    where each interval holds with half of the allowed error (Bonferroni's inequality)."""
+
+    def less(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else a - share * b
+
+    return Measurement(mine.value - share * theirs.value, less(mine.low, theirs.high), less(mine.high, theirs.low),
+                       min(mine.n, theirs.n), mine.unit)
+
+
+def requests_needed(keys: Sequence[str], confidence: float, fewest: int = 50) -> int:
+    """Requests to time so that each key's percentile has both ends, a quarter more than the least: with just that
+    the upper end would be the slowest request of all."""
+    needed = fewest
+    for key in keys:
+        name, _, _ = key.partition(".")
+        if name in VALUES and name in OBJECTIVES:
+            statistic = parse_key(key)[1]
+            if statistic and statistic[1:].isdigit():
+                needed = max(needed, -(-5 * stats.samples_needed(int(statistic[1:]) / 100, confidence) // 4))
+    return needed

@@ -1,0 +1,34 @@
+"""Answers row by row, kept in the run folder: what accuracies, ties and a reader's own questions are made of."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from autotune.store import write_atomically
+
+FIELDS = ("row", "reference", "answer", "right")
+
+
+def is_right(answer: str, reference: str) -> bool:
+    """Whether an answer counts as right; white space around it does not matter."""
+    return answer.strip() == reference.strip()
+
+
+def save(path: Path, references: Sequence[str], answers: Sequence[str]) -> None:
+    """One line a row of the split, in its order."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for row, (reference, answer) in enumerate(zip(references, answers, strict=True)):
+        writer.writerow((row, reference, answer, int(is_right(answer, reference))))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue())
+
+
+def load_right(path: Path) -> tuple[bool, ...]:
+    """Which rows were answered right. Raises OSError where nothing was saved."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(line["right"] == "1" for line in csv.DictReader(file))

@@ -1,0 +1,35 @@
+"""How numbers, units and lists are put into sentences, the same in every report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autotune.stats import Measurement
+
+
+def show(m: Measurement, interval: bool = False) -> str:
+    """A value with its interval: ``0.812 [0.735, 0.870]``; an end that n is too small to tell is ``…``."""
+
+    def number(value: float | None) -> str:
+        if value is None:
+            return "…"
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+
+    if not interval or m.low == m.high:
+        return number(m.value)
+    return f"{number(m.value)} [{number(m.low)}, {number(m.high)}]"
+
+
+def join(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def with_unit(unit: str) -> str:
+    """The unit as it follows a number."""
+    return f" {unit}" if unit else ""
+
+
+def figure(value: float) -> str:
+    """Three digits that count, none after the point from 100 on."""
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

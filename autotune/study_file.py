@@ -1,0 +1,151 @@
+"""The keys of a study.yaml and what each takes, as pydantic models; what needs the world is checked in config.py."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+from autotune.config_errors import wrong
+
+Text = Annotated[str, Strict(), Field(min_length=1)]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Whole = Annotated[int, Strict(), Field(ge=0)]
+Flag = Annotated[bool, Strict()]
+Policy = Literal["most-accurate", "fastest", "smallest", "knee"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSection(_Section):
+    train: Text
+    valid: Text | None = None
+    test: Text | None = None
+    prompt: Text
+    answer: Text
+    chat: Flag = False
+    task: Literal["choice", "generate"]
+    labels: Annotated[tuple[Text, ...], Field(min_length=2)] | None = None
+    max_new_tokens: Count = 64
+    stop: tuple[Text, ...] = ()
+    max_tokens: Count = 1024
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> DataSection:
+        if self.labels and self.task == "generate":
+            raise wrong("labels", "given for task generate", "labels for task choice alone")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise wrong("labels", "a label twice", "each label once")
+        return self
+
+
+class WorkloadSection(_Section):
+    """What latency is measured on: fixed lengths, or the validation rows' own prompts."""
+
+    prompt_tokens: Count | None = None
+    new_tokens: Count | None = None
+    from_: Literal["valid"] | None = Field(default=None, alias="from")
+    samples: Annotated[int, Strict(), Field(ge=5)] = 20
+    warmup: Whole = 3
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> WorkloadSection:
+        if self.from_ and self.prompt_tokens:
+            raise wrong("prompt_tokens", "given beside from", "one of them")
+        if not self.from_ and not (self.prompt_tokens and self.new_tokens):
+            raise wrong("", "neither both lengths nor from", "{prompt_tokens: N, new_tokens: M} or {from: valid}")
+        return self
+
+
+class TargetSection(_Section):
+    provider: Literal["cpu", "cuda", "dml"] = "cpu"
+    provider_options: dict[str, str] = Field(default_factory=dict)
+    threads: Count
+    host: Literal["local"] = "local"
+    workload: WorkloadSection
+    context_length: Annotated[int, Strict(), Field(ge=16)] | None = None
+
+    @model_validator(mode="after")
+    def _workload_fits(self) -> TargetSection:
+        tokens = (self.workload.prompt_tokens or 0) + (self.workload.new_tokens or 0)
+        if self.context_length and tokens > self.context_length:
+            raise wrong("context_length", str(self.context_length), f"at least the workload's {tokens} tokens")
+        return self
+
+
+class MetricSection(_Section):
+    metric: Text
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class BudgetSection(_Section):
+    adapters: Count | None = None
+    trials: Count | None = None
+    time: Text | None = None
+
+    @model_validator(mode="after")
+    def _a_duration(self) -> BudgetSection:
+        try:
+            parse_duration(self.time or "1s")
+        except ValueError as error:
+            raise wrong("time", str(error), "such as 90s, 15m or 1h30m") from None
+        return self
+
+
+class TrainingSection(_Section):
+    seed: Whole = 0
+    threads: Count | None = None
+
+
+class CertificateSection(_Section):
+    """How the finalists are measured again once the search is over; no finalists, no certificate."""
+
+    finalists: Annotated[int, Strict(), Field(ge=0, le=10)] = 3
+    time: Text = "5m"
+    sustain: Text | None = None
+
+    @model_validator(mode="after")
+    def _durations(self) -> CertificateSection:
+        for field, text in (("time", self.time), ("sustain", self.sustain or "1s")):
+            try:
+                parse_duration(text)
+            except ValueError as error:
+                raise wrong(field, str(error), "such as 90s, 15m or 1h30m") from None
+        return self
+
+
+class StudyFile(_Section):
+    """The keys of a study.yaml."""
+
+    name: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    model: Text
+    data: DataSection
+    target: TargetSection
+    space: Any
+    objectives: Annotated[tuple[str | MetricSection, ...], Field(min_length=1)]
+    constraints: tuple[Text, ...] = ()
+    confidence: Annotated[float, Strict(), Field(gt=0.5, lt=1)] = 0.95
+    policy: Policy = "most-accurate"
+    budget: BudgetSection = Field(default_factory=lambda: BudgetSection(adapters=8))
+    seed: Whole = 0
+    early_stop_error: Annotated[float, Strict(), Field(ge=0, le=0.1)] = 0.002
+    training: TrainingSection = TrainingSection()
+    baseline: Literal["tuned", "base"] = "tuned"
+    certificate: CertificateSection = CertificateSection()
+
+
+def parse_duration(text: str) -> float:
+    """``1h30m``, ``15m``, ``90s`` → seconds.
+
+    Raises:
+        ValueError: of another form, or zero.
+    """
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    parts = match.groups() if match else ()
+    seconds = sum(int(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=bool(parts)))
+    if not seconds:
+        raise ValueError(repr(text))
+    return float(seconds)
