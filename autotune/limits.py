@@ -39,11 +39,11 @@ class Limits:
     @property
     def need_tuned(self) -> bool:
         """Whether each adapter has to be scored at the highest precision too."""
-        return self._model == "tuned" and any(c.relative and _answers(c.objective) for c in self._constraints)
+        return self._model == "tuned" and any(c.relative and is_answers(c.objective) for c in self._constraints)
 
     def learn_base(self, values: Mapping[str, float]) -> None:
         """What was measured on the untrained base; its answers count only where it is the baseline."""
-        self._base |= {k: v for k, v in values.items() if self._model == "base" or not _answers(k)}
+        self._base |= {k: v for k, v in values.items() if self._model == "base" or not is_answers(k)}
 
     def learn_tuned(self, adapter: AdapterParams, values: Mapping[str, float]) -> None:
         """What was measured on an adapter at the highest precision."""
@@ -60,7 +60,7 @@ class Limits:
         return tuple(known.get(c.expr, c) for c in self._constraints)
 
 
-def _answers(key: str) -> bool:
+def is_answers(key: str) -> bool:
     """Whether an objective is made of the model's answers, and so depends on its weights."""
     found = OBJECTIVES.get(key.partition(".")[0])
     return found is None or found.source == "predictions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autotune.constraints import parse
-from autotune.pareto import Candidate, front, nearest_miss, select
+from autotune.pareto import Candidate, front, nearest_miss, rank, select
 
 OBJECTIVES = [("accuracy", "maximize"), ("latency_ms", "minimize"), ("size_mb", "minimize")]
 

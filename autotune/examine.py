@@ -1,0 +1,178 @@
+"""One finalist measured anew: answers from text, timings in the certifying tier, and its logits against PyTorch's.
+
+Nothing is read from the store but weights, and no measurement is put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autotune import answers, predictions, stats
+from autotune.certificate import Evidence
+from autotune.constraints import Constraint
+from autotune.errors import ScoreError
+from autotune.evidence import Measured, requests_needed, tested
+from autotune.limits import Limits, is_answers
+from autotune.pipeline import stages
+from autotune.preparation import Prepared
+from autotune.questions import Questions, latency_task, probe_request, text_task
+from autotune.report.results import timing_json
+from autotune.run_folder import RunFolder
+from autotune.scoring import Scorer
+from autotune.stage_runner import StageRunner
+from autotune.stats import Measurement
+from autotune.store import Entry
+from autotune.targets.result import ProbeResult
+from autotune.trials import Timed, TrialRecord
+from objectives.base import OBJECTIVES
+from objectives.latency import VALUES, values
+from objectives.session import min_generator_length
+from objectives.size import size_mb
+
+_STAGE = "certify"
+_LOGIT_PROMPTS = 8
+#: Fresh processes whose memory and load time are read where a limit is on them: one reading has no interval.
+_READINGS = 5
+
+
+@dataclass(frozen=True)
+class Tier:
+    """How long the timing of one finalist may take, and how long the machine is loaded before it, in seconds."""
+
+    max_seconds: float
+    sustain_seconds: float
+
+
+class Examiner:
+    """Measures artifacts for a certificate."""
+
+    def __init__(
+        self, prepared: Prepared, questions: Questions, run: StageRunner, scorer: Scorer, folder: RunFolder,
+        limits: Limits, tier: Tier,
+    ) -> None:
+        self._at, self._ask, self._run, self._scorer = prepared, questions, run, scorer
+        self._folder, self._limits, self._tier = folder, limits, tier
+        self._baseline_right: tuple[bool, ...] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows the test split has."""
+        return len(self._at.data.test)
+
+    @property
+    def target(self) -> Mapping[str, Any]:
+        return self._scorer.target
+
+    def evidence(
+        self, record: TrialRecord, adapter: Entry, confidence: float, constraints: Sequence[Constraint]
+    ) -> Evidence:
+        """What decides about one trial, its intervals at ``confidence``. Raises StageError."""
+        name = f"trial-{record.number}"
+        artifact = self._folder.artifacts / name
+        timed = self._time(artifact, name, confidence)
+        state = answers.timed(timed, self._ask.asked, confidence, self._at.reference.label)
+        told = self._answers(artifact, name)
+        found = self._values(artifact, timed, told, confidence)
+        found |= self._readings(artifact, name, confidence, constraints, timed)
+        measured = Measured(found, self._right(told), _timings(timed), state.ratios if state else {}, _doubt(state))
+        baseline = self._baseline(confidence, constraints)
+        logits = self._run.call(
+            f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter.path,
+            artifact, self._prompts(), self._at.target.provider, self._at.target.threads,
+            min_generator_length(artifact))
+        decided = {c.expr: tested(c, measured, baseline, confidence) for c in constraints}
+        about = {"probe": timed.facts, **(timing_json(state) or {}),
+                 "asked": asdict(timed.timing.asked) if timed.timing else None}
+        return Evidence(found, decided, about, logits)
+
+    def _time(self, artifact: Path, name: str, confidence: float) -> ProbeResult:
+        """Requests enough for every percentile that is asked for, by turns with the reference."""
+        at = self._at
+        reference, resident = self._scorer.beside(artifact)
+        task = latency_task(
+            at.data, at.workload, self._ask, samples=requests_needed(self._ask.asked, confidence),
+            max_seconds=self._tier.max_seconds, sustain_seconds=self._tier.sustain_seconds,
+            reference=reference, resident=resident)
+        return self._probe(artifact, task, f"timing {name}", timed=True)
+
+    def _answers(self, artifact: Path, name: str) -> list[str]:
+        """To the test rows' texts, encoded by the artifact's own tokenizer; kept in the run folder."""
+        at = self._at
+        asked = self._probe(artifact, text_task(at.data, at.data.test, self._ask), f"asking {name} the test rows",
+                            timed=False)
+        told = answers.given(asked, at.data)
+        predictions.save(self._folder.predictions / f"certificate-{name}.csv", self._references(), told)
+        return told
+
+    def _values(
+        self, artifact: Path, timed: ProbeResult, told: Sequence[str], confidence: float
+    ) -> dict[str, Measurement]:
+        at, ask = self._at, self._ask
+        found = answers.system_measurements(timed, ask.asked, confidence)
+        found |= self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked), told,
+                                self._references(), at.data.labels, confidence, ask.metrics_dir, error=ScoreError)
+        right = self._right(told)
+        for key in ("accuracy", "exact_match"):
+            if key in found:
+                found[key] = stats.exact_proportion(sum(right), len(right), confidence)
+        found["size_mb"] = stats.exact(size_mb(artifact), 1, OBJECTIVES["size_mb"].unit)
+        return found
+
+    def _readings(
+        self, artifact: Path, name: str, confidence: float, constraints: Sequence[Constraint], first: ProbeResult
+    ) -> dict[str, Measurement]:
+        """Memory and load time from several fresh processes, where a limit is on them."""
+        limited = {c.objective for c in constraints} & {"peak_rss_mb", "load_ms"}
+        if not limited:
+            return {}
+        task = latency_task(self._at.data, self._at.workload, self._ask, samples=1, max_seconds=0.0)
+        runs = [first] + [self._probe(artifact, task, f"opening {name} again", timed=True)
+                          for _ in range(_READINGS - 1)]
+        of = {"peak_rss_mb": [r.peak_rss_mb for r in runs], "load_ms": [r.load_ms for r in runs]}
+        return {key: stats.student(of[key], confidence, OBJECTIVES[key].unit) for key in sorted(limited)}
+
+    def _baseline(self, confidence: float, constraints: Sequence[Constraint]) -> Measured | None:
+        """As much of the baseline as relative limits need; its answers are to the same rows, and asked for once."""
+        relative = [c for c in constraints if c.relative]
+        if not relative:
+            return None
+        folder = self._scorer.baseline_artifact(self._limits.adapter)
+        right: tuple[bool, ...] = ()
+        if any(is_answers(c.objective) for c in relative):
+            if self._baseline_right is None:
+                self._baseline_right = self._right(self._answers(folder, "baseline"))
+            right = self._baseline_right
+        found = {"size_mb": stats.exact(size_mb(folder), 1, OBJECTIVES["size_mb"].unit)}
+        if any(c.offset or c.objective.partition(".")[0] not in VALUES for c in relative):
+            timed = self._time(folder, "the baseline", confidence)
+            found |= answers.system_measurements(timed, self._ask.asked, confidence)
+            found |= self._readings(folder, "the baseline", confidence, relative, timed)
+        return Measured(found, right, {}, {}, None)
+
+    def _probe(self, artifact: Path, task: Mapping[str, Any], title: str, *, timed: bool) -> ProbeResult:
+        request = probe_request(artifact, self._at.target, min_generator_length(artifact), [task])
+        return self._run.fresh(_STAGE, title, request, timed=timed)
+
+    def _references(self) -> list[str]:
+        return [e.answer_text for e in self._at.data.test]
+
+    def _right(self, told: Sequence[str]) -> tuple[bool, ...]:
+        return tuple(predictions.is_right(a, r) for a, r in zip(told, self._references(), strict=True))
+
+    def _prompts(self) -> list[tuple[int, ...]]:
+        rows = self._at.data.test
+        return [e.prompt for e in rows[:: max(1, len(rows) // _LOGIT_PROMPTS)][:_LOGIT_PROMPTS]]
+
+
+def _timings(result: ProbeResult) -> dict[str, Sequence[float]]:
+    return {name: values(name, result.samples) for name in VALUES}
+
+
+def _doubt(timed: Timed | None) -> str | None:
+    """Why the timings settle nothing; None where the machine kept still."""
+    if timed is None or timed.steadiness.state == "steady":
+        return None
+    return timed.steadiness.sentence()
