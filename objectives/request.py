@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 Ids = tuple[int, ...]
 
@@ -32,14 +32,24 @@ class GenerateTask:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Another artifact, timed by turns with the request's own."""
+
+    artifact: Path
+    min_generator_length: int
+
+
+@dataclass(frozen=True)
 class LatencyTask:
     prompts: tuple[Ids, ...]
     new_tokens: int
     ignore_eos: bool
     stop_ids: frozenset[int]
-    warmup: int
     samples: int
-    min_seconds: float
+    max_seconds: float
+    reference: Reference | None
+    resident: bool
+    sustain_seconds: float
 
 
 Task = ChoiceTask | GenerateTask | LatencyTask
@@ -73,9 +83,10 @@ _TASK_KEYS: dict[str, dict[str, bool]] = {
     },
     "latency": {
         "kind": True, "prompts": True, "new_tokens": True, "ignore_eos": True, "stop_ids": False,
-        "warmup": True, "samples": True, "min_seconds": False,
+        "samples": True, "max_seconds": True, "reference": False, "resident": False, "sustain_seconds": False,
     },
 }
+_REFERENCE_KEYS = {"artifact": True, "min_generator_length": False}
 
 
 def read_request(path: Path) -> Request:
@@ -99,14 +110,27 @@ def parse_request(raw: Any) -> Request:
     tasks = raw["tasks"]
     if not isinstance(tasks, list) or not tasks:
         raise RequestError(f"tasks: found {tasks!r}; accepted: a list of at least one task")
+    parsed = tuple(_task(task, f"task {i}") for i, task in enumerate(tasks))
+    _check_timed(parsed)
     return Request(
         artifact=Path(_text(raw, "artifact", "request")),
         provider=_text(raw, "provider", "request"),
         provider_options={str(k): str(v) for k, v in options.items()},
         threads=_count(raw, "threads", "request", at_least=1),
         min_generator_length=_count(raw, "min_generator_length", "request", default=0),
-        tasks=tuple(_task(task, f"task {i}") for i, task in enumerate(tasks)),
+        tasks=parsed,
     )
+
+
+def _check_timed(tasks: Sequence[Task]) -> None:
+    """Latency is one task at most; what a reference leaves in memory must not count for a task after it."""
+    timed = [i for i, task in enumerate(tasks) if isinstance(task, LatencyTask)]
+    if len(timed) > 1:
+        raise RequestError(f"tasks: found latency in tasks {timed}; accepted: one latency task")
+    for i in timed:
+        task = tasks[i]
+        if isinstance(task, LatencyTask) and task.reference and i < len(tasks) - 1:
+            raise RequestError(f"task {i}: reference: found before other tasks; accepted: in the last task alone")
 
 
 def _task(raw: Any, where: str) -> Task:
@@ -124,12 +148,22 @@ def _task(raw: Any, where: str) -> Task:
             prompts, _count(raw, "max_new_tokens", where, at_least=1),
             _id_set(raw, where), _stop_strings(raw, where),
         )
-    if not isinstance(raw["ignore_eos"], bool):
-        raise RequestError(f"{where}: ignore_eos: found {raw['ignore_eos']!r}; accepted: true, false")
     return LatencyTask(
-        prompts, _count(raw, "new_tokens", where, at_least=1), raw["ignore_eos"], _id_set(raw, where),
-        _count(raw, "warmup", where), _count(raw, "samples", where, at_least=1), _seconds(raw, where),
+        prompts, _count(raw, "new_tokens", where, at_least=1), _flag(raw, "ignore_eos", where), _id_set(raw, where),
+        _count(raw, "samples", where, at_least=1), _seconds(raw, "max_seconds", where),
+        _reference(raw.get("reference"), where), _flag(raw, "resident", where, default=True),
+        _seconds(raw, "sustain_seconds", where),
     )
+
+
+def _reference(raw: Any, where: str) -> Reference | None:
+    if raw is None:
+        return None
+    where = f"{where}: reference"
+    if not isinstance(raw, dict):
+        raise RequestError(f"{where}: found {_short(raw)}; accepted: an object")
+    _check_keys(raw, _REFERENCE_KEYS, where)
+    return Reference(Path(_text(raw, "artifact", where)), _count(raw, "min_generator_length", where, default=0))
 
 
 def _stopping(
@@ -188,11 +222,18 @@ def _count(
     return int(value)
 
 
-def _seconds(raw: Mapping[str, Any], where: str) -> float:
-    value = raw.get("min_seconds", 0)
+def _seconds(raw: Mapping[str, Any], key: str, where: str) -> float:
+    value = raw.get(key, 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise RequestError(f"{where}: min_seconds: found {value!r}; accepted: a number >= 0")
+        raise RequestError(f"{where}: {key}: found {value!r}; accepted: a number >= 0")
     return float(value)
+
+
+def _flag(raw: Mapping[str, Any], key: str, where: str, default: bool | None = None) -> bool:
+    value = raw.get(key, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"{where}: {key}: found {value!r}; accepted: true, false")
+    return value
 
 
 def _is_int(value: Any) -> bool:
