@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from autotune.measure import from_probe
 from autotune.pipeline.tokens import TokenizedData
 from autotune.stats import Measurement
+from autotune.steadiness import ratio, steadiness
 from autotune.targets.result import ProbeResult
+from autotune.targets.timing import from_json
+from autotune.trials import Timed
 from objectives.accuracy import Generation
-from objectives.latency import VALUES, LatencySample
+from objectives.latency import VALUES
 
 #: Every run measures these, asked for or not.
 _TIMED = ("ttft_ms", "tpot_ms", "latency_ms", "tokens_per_s")
@@ -22,12 +26,15 @@ _FILE = "measurement.json"
 
 def texts(result: ProbeResult, data: TokenizedData, order: Sequence[int]) -> list[str]:
     """The artifact's answers as text, one a validation row; ``order`` are the rows as they were asked."""
-    if data.task == "choice":
-        given = [data.labels[i] for i in result.predictions]
-    else:
-        given = [g.text for g in result.generations]
-    by_row = dict(zip(order, given, strict=True))
+    by_row = dict(zip(order, given(result, data), strict=True))
     return [by_row[row] for row in range(len(data.valid))]
+
+
+def given(result: ProbeResult, data: TokenizedData) -> list[str]:
+    """The artifact's answers as text, in the order in which they were asked for."""
+    if data.task == "choice":
+        return [data.labels[i] for i in result.predictions]
+    return [g.text for g in result.generations]
 
 
 def right(result: ProbeResult, data: TokenizedData, order: Sequence[int]) -> int:
@@ -45,16 +52,30 @@ def metric_names(data: TokenizedData, asked: Sequence[str]) -> list[str]:
 def system_measurements(
     result: ProbeResult, asked: Sequence[str], confidence: float
 ) -> dict[str, Measurement]:
-    """Latency, memory and load by key. A standing one that no request gave is left out."""
+    """Latency (of the requests that count), memory and load by key. A standing one that no request gave is left out."""
+    samples, found = result.samples, {}
     timed = [key for key in asked if key.partition(".")[0] in VALUES]
-    found = {}
-    for key in dict.fromkeys([*_STANDING, *timed] if result.samples else ()):
+    for key in dict.fromkeys([*_STANDING, *timed] if samples else ()):
         name = key.partition(".")[0]
-        if key in timed or any(VALUES[name](s) is not None for s in result.samples):
+        if key in timed or any(VALUES[name](s) is not None for s in samples):
             found[key] = from_probe(key, result, confidence)
     for key in ("peak_rss_mb", "load_ms"):
         found[key] = from_probe(key, result, confidence)
     return found
+
+
+def timed(result: ProbeResult, asked: Sequence[str], confidence: float, reference: str) -> Timed | None:
+    """How far the latency can be trusted; ``reference`` is the label of what it may have been timed against."""
+    timing = result.timing
+    if timing is None:
+        return None
+    if not timing.has_reference:
+        return Timed(steadiness(timing), None, {})
+    ratios = {}
+    for key in (*(f"{name}.p50" for name in _TIMED), *(key for key in asked if key.partition(".")[0] in VALUES)):
+        with suppress(ValueError):  # answers of one token have no time per further token
+            ratios[key] = ratio(timing, key, confidence)
+    return Timed(steadiness(timing), reference, ratios)
 
 
 def store(folder: Path, result: ProbeResult, size_bytes: int) -> None:
@@ -70,7 +91,7 @@ def load(folder: Path) -> tuple[ProbeResult, int]:
     result = ProbeResult(
         load_ms=raw["load_ms"],
         peak_rss_mb=raw["peak_rss_mb"],
-        samples=tuple(LatencySample(**{**s, "token_ms": tuple(s["token_ms"])}) for s in raw["samples"]),
+        timing=from_json(raw["timing"]) if raw["timing"] else None,
         predictions=tuple(raw["predictions"]),
         generations=tuple(Generation(tuple(g["ids"]), g["text"]) for g in raw["generations"]),
         facts=raw["facts"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autotune import pareto
@@ -17,20 +17,18 @@ from autotune.report.certificate import as_json, sentences
 from autotune.report.outcome import Outcome
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
-from autotune.store import Entry, write_atomically
+from autotune.store import write_atomically
 from autotune.trials import TrialRecord
-from search_spaces.adapter import AdapterParams
 
 
 class Certifier:
-    """Certifies a run's finalists. ``adapter`` gives the trained adapter of some parameters."""
+    """Certifies a run's finalists."""
 
     def __init__(
-        self, config: StudyConfig, examiner: Examiner, limits: Limits, folder: RunFolder, terminal: Terminal,
-        adapter: Callable[[AdapterParams], Entry],
+        self, config: StudyConfig, examiner: Examiner, limits: Limits, folder: RunFolder, terminal: Terminal
     ) -> None:
         self._config, self._examiner, self._limits = config, examiner, limits
-        self._folder, self._terminal, self._adapter = folder, terminal, adapter
+        self._folder, self._terminal = folder, terminal
 
     def certify(self, records: Sequence[TrialRecord], outcome: Outcome) -> Mapping[str, Any] | None:
         """The certificate as results.json holds it; None where the study wants none, or nothing is on the front.
@@ -64,8 +62,7 @@ class Certifier:
         def examine(trial: int, confidence: float) -> Evidence | str:
             self._terminal.plan(f"certifying trial {trial}:")
             try:
-                record = by_number[trial]
-                return self._examiner.evidence(record, self._adapter(record.adapter), confidence, constraints)
+                return self._examiner.evidence(by_number[trial], confidence, constraints)
             except StageError as error:
                 return f"{error.stage}: {error.reason}"
 

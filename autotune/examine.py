@@ -5,7 +5,7 @@ Nothing is read from the store but weights, and no measurement is put there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from objectives.base import OBJECTIVES
 from objectives.latency import VALUES, values
 from objectives.session import min_generator_length
 from objectives.size import size_mb
+from search_spaces.adapter import AdapterParams
 
 _STAGE = "certify"
 _LOGIT_PROMPTS = 8
@@ -47,14 +48,14 @@ class Tier:
 
 
 class Examiner:
-    """Measures artifacts for a certificate."""
+    """Measures artifacts for a certificate. ``adapter`` gives the trained adapter of some parameters."""
 
     def __init__(
         self, prepared: Prepared, questions: Questions, run: StageRunner, scorer: Scorer, folder: RunFolder,
-        limits: Limits, tier: Tier,
+        limits: Limits, tier: Tier, adapter: Callable[[AdapterParams], Entry],
     ) -> None:
         self._at, self._ask, self._run, self._scorer = prepared, questions, run, scorer
-        self._folder, self._limits, self._tier = folder, limits, tier
+        self._folder, self._limits, self._tier, self._adapter = folder, limits, tier, adapter
         self._baseline_right: tuple[bool, ...] | None = None
 
     @property
@@ -66,9 +67,7 @@ class Examiner:
     def target(self) -> Mapping[str, Any]:
         return self._scorer.target
 
-    def evidence(
-        self, record: TrialRecord, adapter: Entry, confidence: float, constraints: Sequence[Constraint]
-    ) -> Evidence:
+    def evidence(self, record: TrialRecord, confidence: float, constraints: Sequence[Constraint]) -> Evidence:
         """What decides about one trial, its intervals at ``confidence``. Raises StageError."""
         name = f"trial-{record.number}"
         artifact = self._folder.artifacts / name
@@ -79,10 +78,10 @@ class Examiner:
         found |= self._readings(artifact, name, confidence, constraints, timed)
         measured = Measured(found, self._right(told), _timings(timed), state.ratios if state else {}, _doubt(state))
         baseline = self._baseline(confidence, constraints)
+        target, adapter = self._at.target, self._adapter(record.adapter)
         logits = self._run.call(
-            f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter.path,
-            artifact, self._prompts(), self._at.target.provider, self._at.target.threads,
-            min_generator_length(artifact))
+            f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter.path, artifact,
+            self._prompts(), target.provider, target.threads, min_generator_length(artifact))
         decided = {c.expr: tested(c, measured, baseline, confidence) for c in constraints}
         about = {"probe": timed.facts, **(timing_json(state) or {}),
                  "asked": asdict(timed.timing.asked) if timed.timing else None}
@@ -139,7 +138,8 @@ class Examiner:
         relative = [c for c in constraints if c.relative]
         if not relative:
             return None
-        folder = self._scorer.baseline_artifact(self._limits.adapter)
+        best = self._limits.adapter
+        folder = self._scorer.baseline_artifact(self._adapter(best) if best else None)
         right: tuple[bool, ...] = ()
         if any(is_answers(c.objective) for c in relative):
             if self._baseline_right is None:

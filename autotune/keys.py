@@ -68,6 +68,13 @@ def probe(stage: str, artifact: Key, tasks: Sequence[Mapping[str, Any]], target:
     return make_key(stage, 2, inputs)
 
 
+def timed_task(task: Mapping[str, Any], reference: Key | None) -> dict[str, Any]:
+    """What names a latency task: the reference by its key. Where it lies, whether there was memory for both at once,
+    and how long one would have waited for a quiet machine do not change what is measured, and stand in the result."""
+    kept = {name: value for name, value in task.items() if name not in ("reference", "resident", "max_seconds")}
+    return {**kept, "reference": str(reference) if reference else None}
+
+
 def digest(value: Any) -> str:
     """Of a JSON value that is too long to stand in a manifest."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

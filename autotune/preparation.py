@@ -70,7 +70,7 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     data = TokenizedData.load(data_entry.path / stages.DATA_FILE)
     facts = architectures.read_facts(base.path)
     work = file.target.workload
-    workload = Workload(work.prompt_tokens, work.new_tokens, work.from_ is not None, work.samples, work.warmup)
+    workload = Workload(work.prompt_tokens, work.new_tokens, work.from_ is not None, work.samples)
     needed = workload.tokens_needed(data, file.data.max_new_tokens)
     context = _context_length(file.target.context_length, needed, facts.context_length)
     target = Target(file.target.provider, file.target.provider_options, file.target.threads)

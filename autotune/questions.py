@@ -6,13 +6,17 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from autotune.pipeline.tokens import TokenizedData
+from autotune.pipeline.tokens import Example, TokenizedData
 from autotune.sequential import shuffled
 from objectives.request import PROTOCOL
 
 _DISTINCT_PROMPTS = 4
+#: Bytes of memory that an open artifact takes, by its size on disk.
+_OPEN_COPIES = 2.5
+#: The budget of a screening's timing: it lasts as long as weights take to be read, again and again.
+_SCREENING_S, _SCREENING_S_PER_GB = 30.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,6 @@ class Workload:
     new_tokens: int | None
     from_rows: bool
     samples: int
-    warmup: int
 
     def tokens_needed(self, data: TokenizedData, max_new_tokens: int) -> int:
         """The longest prompt and answer, in tokens, that a generator has to hold."""
@@ -64,12 +67,19 @@ def row_order(data: TokenizedData) -> tuple[int, ...]:
 
 def answers_task(data: TokenizedData, questions: Questions, order: Sequence[int]) -> dict[str, Any]:
     """The task that asks for the answer of every validation row, in that order."""
-    prompts = [list(data.valid[row].prompt) for row in order]
+    return {"prompts": [list(data.valid[row].prompt) for row in order], **_answering(data, questions)}
+
+
+def text_task(data: TokenizedData, rows: Sequence[Example], questions: Questions) -> dict[str, Any]:
+    """The task that asks for the answer to each row's text, which the artifact's own tokenizer encodes."""
+    return {"texts": [row.prompt_text for row in rows], "chat": data.chat, **_answering(data, questions)}
+
+
+def _answering(data: TokenizedData, questions: Questions) -> dict[str, Any]:
     if data.task == "choice":
-        labels = [list(ids) for ids in data.label_ids]
-        return {"kind": "choice", "prompts": prompts, "labels": labels, "eos_id": data.eos_id}
-    return {"kind": "generate", "prompts": prompts, "max_new_tokens": questions.max_new_tokens,
-            "stop_ids": [data.eos_id], "stop_strings": list(questions.stop)}
+        return {"kind": "choice", "labels": [list(ids) for ids in data.label_ids], "eos_id": data.eos_id}
+    return {"kind": "generate", "max_new_tokens": questions.max_new_tokens, "stop_ids": [data.eos_id],
+            "stop_strings": list(questions.stop)}
 
 
 def stopping(
@@ -80,9 +90,28 @@ def stopping(
     return {**task, "expected": expected, "stop": [list(look) for look in rule]}
 
 
-def latency_task(data: TokenizedData, workload: Workload, questions: Questions) -> dict[str, Any]:
-    """The task that times requests; the end of sequence is ignored on fixed lengths alone."""
-    common = {"kind": "latency", "warmup": workload.warmup, "samples": workload.samples}
+@dataclass(frozen=True)
+class Reference:
+    """An artifact that another is timed by turns with."""
+
+    artifact: Path
+    min_generator_length: int
+
+
+def latency_task(
+    data: TokenizedData, workload: Workload, questions: Questions, *, samples: int | None = None, max_seconds: float,
+    reference: Reference | None = None, resident: bool = True, sustain_seconds: float = 0.0,
+) -> dict[str, Any]:
+    """The task that times requests; the end of sequence is ignored on fixed lengths alone.
+
+    ``samples`` are the undisturbed requests wanted, the workload's where None; ``max_seconds`` bound the whole task,
+    ``sustain_seconds`` of load before it left out. See `objectives.probe` for the others.
+    """
+    common: dict[str, Any] = {"kind": "latency", "samples": samples or workload.samples, "max_seconds": max_seconds,
+                              "resident": resident, "sustain_seconds": sustain_seconds}
+    if reference:
+        common["reference"] = {"artifact": str(reference.artifact),
+                               "min_generator_length": reference.min_generator_length}
     if workload.from_rows:
         longest = max((len(ids) + 1 for ids in data.label_ids), default=questions.max_new_tokens)
         return {**common, "prompts": [list(e.prompt) for e in data.valid], "ignore_eos": False,
@@ -91,6 +120,18 @@ def latency_task(data: TokenizedData, workload: Workload, questions: Questions) 
     assert workload.new_tokens
     return {**common, "prompts": fixed_prompts(data, workload.prompt_tokens), "ignore_eos": True,
             "new_tokens": workload.new_tokens}
+
+
+def screening_seconds(*sizes: int) -> float:
+    """The budget for timing artifacts of these sizes in bytes."""
+    return _SCREENING_S + _SCREENING_S_PER_GB * sum(sizes) / 1e9
+
+
+def room_for(size: int, reference: int, available: int) -> Literal["both", "one", "none"]:
+    """How many of an artifact and its reference fit in ``available`` memory at once; sizes on disk, all in bytes."""
+    if _OPEN_COPIES * (size + reference) <= available:
+        return "both"
+    return "one" if _OPEN_COPIES * max(size, reference) <= available else "none"
 
 
 def fixed_prompts(data: TokenizedData, length: int) -> list[list[int]]:

@@ -15,6 +15,7 @@ from autotune.certify import Certifier
 from autotune.config import StudyConfig
 from autotune.errors import StageError, StudyError
 from autotune.estimate import Estimate, artifact_bytes, estimate
+from autotune.examine import Examiner, Tier
 from autotune.limits import Limits
 from autotune.machine_lock import MachineLock
 from autotune.pipeline import base_model, stages
@@ -30,7 +31,8 @@ from autotune.scoring import Scorer
 from autotune.screening import screen
 from autotune.stage_runner import StageRunner
 from autotune.store import Store
-from autotune.study import Baseline, StudyLoop, adapter_objectives
+from autotune.study import Baseline, StudyLoop
+from autotune.study_file import parse_duration
 from autotune.trials import Screening, TrialRecord
 from autotune.workers import Worker
 from objectives.base import OBJECTIVES
@@ -91,16 +93,23 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
                 return _nothing_can_fit(context, screening, folder, terminal)
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
                              _budget(config, options, seconds_before), limits, started - seconds_before)
-            certifier = Certifier(config, prepared, questions, runner, scorer, folder, limits)
+            examiner = Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter)
+            certifier = Certifier(config, examiner, limits, folder, terminal)
             return _search(config, context, loop, certifier, folder, terminal)
         finally:
             worker.close()
 
 
 def _limits(config: StudyConfig, prepared: Prepared) -> Limits:
-    key = adapter_objectives(config, prepared)[0]
+    key = schedule.adapter_objectives(
+        config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)[0]
     known = {**OBJECTIVES, **config.measured()}
     return Limits(config.constraints, config.file.baseline, key, known[key].direction)
+
+
+def _tier(config: StudyConfig) -> Tier:
+    asked = config.file.certificate
+    return Tier(parse_duration(asked.time), parse_duration(asked.sustain) if asked.sustain else 0.0)
 
 
 def _nothing_can_fit(
@@ -139,7 +148,7 @@ def _search(
     units = {key: objective.unit for key, objective in config.measured().items()}
     terminal.say(f"The search ended because {stop}.")
     terminal.say(verdict_sentence(records, config.objectives, loop.limits(), outcome, units))
-    certificate = certifier.certify(records, outcome, terminal) if outcome.front else None
+    certificate = certifier.certify(records, outcome)
     document = write(kept, certificate)
     terminal.say(cost_sentence(document["cost"]))
     if document["selected"] is not None:

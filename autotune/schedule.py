@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from autotune.constraints import Constraint
 from autotune.pareto import Direction, losses
+from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 from search_spaces.space import Space, Value
@@ -109,6 +110,19 @@ def needed_right(
             # At equal cost the same accuracy is a second best; at a higher one it is dominated.
             needed = max(needed, right + (theirs != mine))
     return needed
+
+
+def adapter_objectives(
+    objectives: Sequence[tuple[str, Objective]], measured: Mapping[str, Objective], from_rows: bool, task: str
+) -> list[str]:
+    """The objectives that an adapter can change; accuracy or its like where none was asked for.
+
+    Latency is one of them where answers, not fixed lengths, are timed (``from_rows``).
+    """
+    sources = ("predictions", "latency") if from_rows else ("predictions",)
+    asked = [key for key, o in objectives if o.source in sources]
+    limited = [key for key, o in measured.items() if o.source in sources]
+    return asked or limited[:1] or [ACCURACY if task == "choice" else "exact_match"]
 
 
 def proposal_values(

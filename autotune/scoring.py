@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from autotune import answers, keys, stats
 from autotune.errors import AssemblyError, ScoreError
 from autotune.pipeline import stages
@@ -15,10 +17,13 @@ from autotune.pipeline.template_params import template_params
 from autotune.preparation import Prepared
 from autotune.questions import (
     Questions,
+    Reference,
     answers_task,
     latency_task,
     probe_request,
+    room_for,
     row_order,
+    screening_seconds,
     stopping,
     target_fingerprint,
 )
@@ -52,6 +57,11 @@ class Scorer:
         self._links: dict[Key, Entry] = {}
         self._forgotten: set[Key] = set()
 
+    @property
+    def target(self) -> Mapping[str, Any]:
+        """The target's fingerprint, as measurements are named by it."""
+        return self._target
+
     def held(self) -> tuple[bool, int]:
         """Whether the store has every template of the deploy points, and how many of the points."""
         at, store = self._at, self._run.store
@@ -70,10 +80,11 @@ class Scorer:
         if at.workload.from_rows:
             self._screened[point] = Screened(point, size, {"point": _record(entry)})
             return self._screened[point]
-        probe = self._timed(entry.key, entry.path, point)
+        probe = self._timed(entry.key, entry.path, point, beside=at.reference if point != at.reference else None)
         result, _ = answers.load(probe.path)
         values = answers.system_measurements(result, ask.asked, ask.confidence) | size
-        self._screened[point] = Screened(point, values, {"point": _record(entry), "probe": _record(probe)})
+        self._screened[point] = Screened(point, values, {"point": _record(entry), "probe": _record(probe)},
+                                         answers.timed(result, ask.asked, ask.confidence, at.reference.label))
         return self._screened[point]
 
     def score(self, adapter: Entry | None, point: DeployParams, needed: int | None = None) -> Scored:
@@ -86,10 +97,13 @@ class Scorer:
         artifact = self._key(adapter, point)
         made: dict[str, Entry] = {}
         values: dict[str, Measurement] = {}
+        timed = None
         if adapter is not None and at.workload.from_rows:
             folder = self._taken(adapter, point, artifact, made)
             made["probe"] = probe = self._timed(artifact, folder, point)
-            values |= answers.system_measurements(answers.load(probe.path)[0], ask.asked, ask.confidence)
+            own, _ = answers.load(probe.path)
+            values |= answers.system_measurements(own, ask.asked, ask.confidence)
+            timed = answers.timed(own, ask.asked, ask.confidence, at.reference.label)
         elif adapter is not None:
             values |= self._screened[point].values
         entry = self._answers(adapter, point, artifact, needed, made)
@@ -109,7 +123,7 @@ class Scorer:
         on_base = set(self._screened[point].values) - {"size_mb"} if timed_on_base else set()
         shared = self._screened[point].stages if timed_on_base else {}
         return Scored(values, {**shared, **{n: _record(e) for n, e in made.items()}}, artifact, frozenset(on_base),
-                      stopped, told)
+                      stopped, timed, told)
 
     def check_reference(self) -> Mapping[str, Any]:
         """Export the untrained base at the highest precision and hold its logits against PyTorch's.
@@ -129,6 +143,22 @@ class Scorer:
         entry = self._run.export_check(at.base, key, prompts, at.target, artifact)
         check: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
         return check
+
+    def baseline_artifact(self, adapter: Entry | None) -> Path:
+        """An adapter's artifact at the highest precision, or the untrained base's own."""
+        point = self._at.reference
+        folder = self._taken(adapter, point, self._key(adapter, point), {})
+        return folder / stages.ARTIFACT_FOLDER
+
+    def beside(self, artifact: Path) -> tuple[Reference | None, bool]:
+        """The untrained base's artifact at the highest precision, to time another by turns with, and whether both may
+        be open at once; None where there is no memory for it."""
+        entry = self._point(self._at.reference)
+        size = sum(f.stat().st_size for f in artifact.rglob("*") if f.is_file())
+        room = room_for(size, _info(entry)["size_bytes"], psutil.virtual_memory().available)
+        if room == "none":
+            return None, True
+        return Reference(entry.path / stages.ARTIFACT_FOLDER, _info(entry)["min_generator_length"]), room == "both"
 
     def keep(self, adapter: Entry, point: DeployParams, name: str) -> None:
         """The artifact into the run folder under ``name``, made again if the store has it no more."""
@@ -173,17 +203,32 @@ class Scorer:
             self._run.copy("answers", whole, entry)  # it got to the end, so it holds for whoever needs all rows
         return entry
 
-    def _timed(self, artifact: Key, folder: Path, point: DeployParams) -> Entry:
+    def _timed(self, artifact: Key, folder: Path, point: DeployParams, beside: DeployParams | None = None) -> Entry:
+        """The latency of an artifact, by turns with that of the base's own at the point ``beside``."""
         at, ask = self._at, self._ask
-        task = latency_task(at.data, at.workload, ask)
-        key = keys.probe("probe", artifact, [task], self._target, "screen")
+        named = keys.timed_task(latency_task(at.data, at.workload, ask, max_seconds=0),
+                                self._point_key(beside) if beside else None)
+        key = keys.probe("probe", artifact, [named], self._target, "screen")
 
         def request() -> tuple[Mapping[str, Any], int]:
             info = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
+            task = self._latency_task(info["size_bytes"], beside)
             asked = probe_request(folder / stages.ARTIFACT_FOLDER, at.target, info["min_generator_length"], [task])
             return asked, info["size_bytes"]
 
         return self._run.measurement("probe", key, request, f"measuring {point.label}", timed=True)
+
+    def _latency_task(self, size: int, beside: DeployParams | None) -> Mapping[str, Any]:
+        """With the reference where there is memory for it: beside the artifact of ``size`` bytes, or in its place."""
+        at, ask = self._at, self._ask
+        entry = self._point(beside) if beside else None
+        other = _info(entry)["size_bytes"] if entry else 0
+        room = room_for(size, other, psutil.virtual_memory().available)
+        if entry is None or room == "none":
+            return latency_task(at.data, at.workload, ask, max_seconds=screening_seconds(size))
+        reference = Reference(entry.path / stages.ARTIFACT_FOLDER, _info(entry)["min_generator_length"])
+        return latency_task(at.data, at.workload, ask, max_seconds=screening_seconds(size, other),
+                            reference=reference, resident=room == "both")
 
     def _point_key(self, point: DeployParams) -> Key:
         at = self._at

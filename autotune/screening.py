@@ -10,6 +10,7 @@ from autotune.pareto import Candidate, Miss, nearest_miss
 from autotune.report.wording import show
 from autotune.scoring import Scorer
 from autotune.trials import Dropped, Screened, Screening
+from objectives.latency import VALUES
 from search_spaces.deploy import DeployParams
 
 
@@ -30,6 +31,8 @@ def screen(
             last = error
             dropped.append(Dropped(point, f"{error.stage}: {error.reason}"))
         else:
+            if found.timed and found.timed.steadiness.state != "steady":
+                say(f"{point.label}: while its latency was measured, {found.timed.steadiness.sentence()}")
             reasons = broken(found, constraints)
             if not reasons:
                 kept.append(found)
@@ -42,10 +45,16 @@ def screen(
 
 
 def broken(found: Screened, constraints: Sequence[Constraint]) -> list[str]:
-    """A sentence for each limit that the point fails on what it was measured on, by the whole interval."""
+    """A sentence for each limit that the point fails on what it was measured on, by the whole interval.
+
+    A latency from a machine that was disturbed or drifting is no evidence against it.
+    """
     sentences = []
+    unsteady = found.timed is not None and found.timed.steadiness.state != "steady"
     for constraint in constraints:
         value = found.values.get(constraint.objective)
+        if unsteady and constraint.objective.partition(".")[0] in VALUES:
+            continue
         if value is not None and constraint.verdict(value.low, value.high) == "FAIL":
             unit = f" {value.unit}" if value.unit else ""
             sentences.append(f"{constraint.objective} is {show(value, True)}{unit} on the base model (n = {value.n}), "

@@ -22,6 +22,7 @@ from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.store import Entry, Key, Store
 from autotune.targets.local import run_probe
+from autotune.targets.result import ProbeResult
 from autotune.workers import Worker
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -142,6 +143,24 @@ class StageRunner:
             answers.store(out, run_probe(asked, workdir=self._folder.scratch, report=report), size)
 
         return self._stored(stage, key, title, produce, timed=timed)
+
+    def fresh(self, stage: str, title: str, request: Mapping[str, Any], *, timed: bool) -> ProbeResult:
+        """One probe run that is neither looked up in the store nor kept there: certifying always measures anew."""
+        key = f"{stage}/{title}"
+        self._folder.event(event="stage_start", stage=stage, key=key)
+        try:
+            with (self._terminal.stage(title) as report,
+                  self._machine.measuring() if timed else self._machine.working()):
+                began = time.time()
+                result = run_probe(request, workdir=self._folder.scratch, report=report)
+        except BaseException as error:
+            reason = error.reason if isinstance(error, StageError) else type(error).__name__
+            self._folder.event(event="stage_failed", stage=stage, key=key, reason=reason)
+            raise
+        ended = time.time()
+        self._folder.event(event="stage_end", stage=stage, key=key, seconds=round(ended - began, 3), cached=False,
+                           timed=timed, began=round(began, 3), ended=round(ended, 3))
+        return result
 
     def copy(self, stage: str, key: Key, source: Entry) -> None:
         """Store a measurement under another name too."""

@@ -34,8 +34,6 @@ from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 _SAME_FAILURES_BEFORE_STOPPING = 3
-#: What an adapter can change; latency too where answers, not fixed lengths, are timed.
-_ANSWER_SOURCES = ("predictions",)
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,8 @@ class StudyLoop:
         keys = [key for key, _ in config.objectives]
         visible = open_study(database, config.file.name, [o.direction for _, o in config.objectives], keys)
         self._ledger = Ledger(visible, prepared.points, keys, limits.now)
-        self._adapter_keys = adapter_objectives(config, prepared)
+        self._adapter_keys = schedule.adapter_objectives(
+            config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)
         known = {**OBJECTIVES, **config.measured()}
         directions = [known[key].direction for key in self._adapter_keys for _ in (0, 1)]
         names = [f"{key} {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
@@ -89,7 +88,7 @@ class StudyLoop:
     def ties(self) -> dict[int, int]:
         """Of the front, the trials whose answers cannot be told from a cheaper one's; trial → the cheapest such."""
         front = set(self.outcome().front)
-        signed = [(key, o.direction) for key, o in self._config.objectives if o.source not in _ANSWER_SOURCES]
+        signed = [(key, o.direction) for key, o in self._config.objectives if o.source != "predictions"]
         right, costs = {}, {}
         for record in self.records():
             file = self._folder.predictions / f"trial-{record.number}.csv"
@@ -142,7 +141,7 @@ class StudyLoop:
             name = f"trial-{record.number}"
             try:
                 if not (self._folder.artifacts / name).exists():
-                    self._scorer.keep(self._adapter(record.adapter), record.deploy, name)
+                    self._scorer.keep(self.adapter(record.adapter), record.deploy, name)
                 kept[record.number] = name
             except StageError as error:
                 self._terminal.warn(f"the artifact of trial {record.number} could not be kept: {error.reason}")
@@ -163,7 +162,7 @@ class StudyLoop:
         self._terminal.adapter(self._proposals.count(), params)
         self._say_plan()
         try:
-            entry = self._adapter(params)
+            entry = self.adapter(params)
             self._learn_baseline(proposal, params, entry)
         except StageError as error:
             self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
@@ -196,6 +195,9 @@ class StudyLoop:
             self._failed(trial, error, on_trial)
             return
         self._failures.clear()
+        if scored.timed and scored.timed.steadiness.state != "steady":
+            self._terminal.warn(f"trial {trial.number}: while its latency was measured, "
+                                f"{scored.timed.steadiness.sentence()}")
         record = {name: asdict(stage) for name, stage in
                   {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
         if scored.stopped:
@@ -254,7 +256,8 @@ class StudyLoop:
         margins = {c.expr: c.margin(measured[c.objective]) for c in limits}
         self._proposals.tell(proposal, schedule.proposal_values(complete, self._adapter_keys), margins)
 
-    def _adapter(self, params: AdapterParams) -> Entry:
+    def adapter(self, params: AdapterParams) -> Entry:
+        """The trained adapter of these parameters. Raises StageError."""
         if params not in self._adapters:
             training = self._config.file.training
             self._adapters[params] = self._run.adapter(
@@ -296,14 +299,6 @@ class StudyLoop:
 
     def _record(self, number: int) -> TrialRecord:
         return next(r for r in self.records() if r.number == number)
-
-
-def adapter_objectives(config: StudyConfig, prepared: Prepared) -> list[str]:
-    """The objectives that depend on the adapter; accuracy or its like where none was asked for."""
-    sources = (*_ANSWER_SOURCES, "latency") if prepared.workload.from_rows else _ANSWER_SOURCES
-    asked = [key for key, o in config.objectives if o.source in sources]
-    limited = [key for key, o in config.measured().items() if o.source in sources]
-    return asked or limited[:1] or ["accuracy" if prepared.data.task == "choice" else "exact_match"]
 
 
 def _row_cost(screened: Screened) -> float:

@@ -49,7 +49,6 @@ class WorkloadSection(_Section):
     new_tokens: Count | None = None
     from_: Literal["valid"] | None = Field(default=None, alias="from")
     samples: Annotated[int, Strict(), Field(ge=5)] = 20
-    warmup: Whole = 3
 
     @model_validator(mode="after")
     def _one_kind(self) -> WorkloadSection:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from autotune.pareto import Candidate, Miss
 from autotune.stats import Measurement
+from autotune.steadiness import Steadiness
 from autotune.store import Key
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -59,12 +60,26 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """How far a latency can be trusted, and its ratios to that of the artifact of the point ``reference`` by key;
+    None and empty where it was timed alone."""
+
+    steadiness: Steadiness
+    reference: str | None
+    ratios: Mapping[str, Measurement]
+
+
+@dataclass(frozen=True)
 class Screened:
-    """A deploy point's latency, memory and size on base weights, as far as they do not depend on the adapter."""
+    """A deploy point's latency, memory and size on base weights, as far as they do not depend on the adapter.
+
+    ``timed`` is None where no latency was measured.
+    """
 
     point: DeployParams
     values: Mapping[str, Measurement]
     stages: Mapping[str, StageRecord]
+    timed: Timed | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,8 @@ class Scored:
     """A measured pair: every number by key, the stages it took, the artifact's key.
 
     ``on_base`` names the values that were measured on base weights, as they depend on the deploy point alone.
-    ``answers`` are the texts given, one a validation row; none where scoring was stopped.
+    ``timed`` is there where latency is the pair's own. ``answers`` are the texts given, one a validation row; none
+    where scoring was stopped.
     """
 
     values: Mapping[str, Measurement]
@@ -117,4 +133,5 @@ class Scored:
     artifact: Key
     on_base: frozenset[str] = frozenset()
     stopped: Stopped | None = None
+    timed: Timed | None = None
     answers: tuple[str, ...] = ()

@@ -86,7 +86,7 @@ def prepare(config: StudyConfig, work: Path, events: Events) -> Study:
     questions = Questions(file.data.max_new_tokens, file.data.stop, tuple(config.measured()), file.confidence,
                           config.base_dir, 0.0)
     at = file.target.workload
-    workload = Workload(at.prompt_tokens, at.new_tokens, False, at.samples, at.warmup)
+    workload = Workload(at.prompt_tokens, at.new_tokens, False, at.samples)
     order = row_order(data)
     tasks = latency_task(data, workload, questions), answers_task(data, questions, order)
     context = min(file.target.context_length or sys.maxsize, read_facts(base).context_length)

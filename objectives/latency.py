@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,17 +87,3 @@ def time_request(
     times = [(stamp - start) / 1e6 for stamp in stamps]
     gaps = tuple(b - a for a, b in itertools.pairwise(times))
     return LatencySample(len(prompt), len(times), times[0], gaps, times[-1])
-
-
-def time_requests(
-    run: Callable[[int], LatencySample], *, warmup: int, samples: int, min_seconds: float
-) -> Iterator[tuple[bool, LatencySample]]:
-    """(is warm-up, sample) for ``warmup`` requests, then at least ``samples`` more and until
-    ``min_seconds`` of them have passed. ``run(i)`` times the i-th request."""
-    for i in range(warmup):
-        yield True, run(i)
-    start = time.monotonic()
-    done = 0
-    while done < samples or time.monotonic() - start < min_seconds:
-        yield False, run(done)
-        done += 1

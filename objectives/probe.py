@@ -3,32 +3,45 @@
 ``python -m objectives.probe REQUEST.json [--parent-pipe]`` prints JSON lines to stdout and nothing else.
 With ``--parent-pipe`` it ends as soon as its stdin is closed, and so with the process at the other end.
 
-Request (protocol 2; tasks run in their order)::
+Request (protocol 3; tasks run in their order)::
 
-    {"protocol": 2, "artifact": FOLDER, "provider": "cpu", "provider_options": {}, "threads": 2,
+    {"protocol": 3, "artifact": FOLDER, "provider": "cpu", "provider_options": {}, "threads": 2,
      "min_generator_length": 0,      # some models need a generator of at least this many tokens
-     "tasks": [
+     "tasks": [                      # a choice or generate task may have "texts": [text], "chat": false for "prompts"
        {"kind": "choice", "prompts": [[ids]], "labels": [[ids]], "eos_id": 1,
         "expected": [label], "stop": [[rows, at_most_right]]},     # both or neither; rows increasing
        {"kind": "generate", "prompts": [[ids]], "max_new_tokens": n, "stop_ids": [], "stop_strings": []},
        {"kind": "latency", "prompts": [[ids]], "new_tokens": n, "ignore_eos": true, "stop_ids": [],
-        "warmup": w, "samples": s, "min_seconds": 0}]}
+        "samples": s, "max_seconds": t,      # at most one latency task; what follows may be left out
+        "reference": {"artifact": FOLDER, "min_generator_length": 0}, "resident": true, "sustain_seconds": 0}]}
+
+Texts are encoded by the artifact's own tokenizer and what mends it (`objectives.texts`), as on the device.
 
 A choice task with ``stop`` ends once at most ``at_most_right`` of its first ``rows`` rows are right. Rows are
 answered in their order, except that those between two looks, or all where there are none, come in any order.
 Where a choice task is the last one, its rows may be answered by a way that takes less time and gives the same
 labels (`objectives.scoring`); its memory is then that of one at a time: the peak after its longest prompt.
 
+A latency task warms up until its times are flat, loads the machine for ``sustain_seconds`` and then times ``samples``
+requests that nothing disturbed (`objectives.interleave`); ``max_seconds`` bound all of it but the sustained load, yet
+one round is always made. With a ``reference``, in the last task alone, blocks of it lie between those of the artifact.
+Both models are open together, or where they are not ``resident`` each is opened anew for its blocks. The task's memory
+is the artifact's: the peak after its warm-up. The process keeps to as many cores as it has threads (``affinity``).
+
 Events, one a line; ``task`` is the index into ``tasks``, ``row`` the index into its prompts::
 
-    {"event": "start", "protocol": 2, "pid", "versions": {...}, "machine": {...}}
+    {"event": "start", "protocol": 3, "pid", "versions": {...}, "machine": {...},
+     "settings": {"provider", "provider_options", "threads", "affinity": [cores] or null}}
     {"event": "loaded", "load_ms", "device"}             # reading the artifact; imports are not in it
     {"event": "prediction", "task", "row", "label"}      # index into labels
     {"event": "generation", "task", "row", "ids", "text"}
     {"event": "stopped", "task", "rows", "right"}        # of the first ``rows`` rows; no later ones follow
-    {"event": "sample", "task", "warmup", "prompt_tokens", "new_tokens", "ttft_ms", "token_ms", "latency_ms"}
+    {"event": "warmed", "task", "of", "requests", "flat"}       # of: artifact or reference, here and below
+    {"event": "block", "task", "block", "of", "round", "at", "seconds", "requests",     # block, round: counted from 0
+     "outside_cores", "steal", "mhz", "temperature_c", "throttled", "disturbed"}    # null where the system is silent
+    {"event": "sample", "task", "of", "block", "prompt_tokens", "new_tokens", "ttft_ms", "token_ms", "latency_ms"}
     {"event": "progress", "task", "done", "total"}       # at most every half second
-    {"event": "memory", "task", "peak_rss_mb"}           # after each task: the process's peak so far
+    {"event": "memory", "task", "peak_rss_mb"}           # the process's peak so far, after the task but as above
     {"event": "end", "ok": true}                         # without it the measurement is not whole
     {"event": "error", "stage": "request|load|task N", "reason"}    # then exit code 1
 """
@@ -40,19 +53,21 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from objectives import session
 from objectives.accuracy import build_trie, generate
-from objectives.latency import LatencySample, time_request, time_requests
+from objectives.affinity import pin
+from objectives.interleave import Interleaver
 from objectives.machine import machine, versions
 from objectives.memory import peak_rss_mb
-from objectives.request import PROTOCOL, ChoiceTask, GenerateTask, LatencyTask, Request, Task, read_request
+from objectives.models import Models
+from objectives.request import PROTOCOL, ChoiceTask, GenerateTask, Ids, LatencyTask, Request, Task, read_request
 from objectives.scoring import Scorer, Way
+from objectives.texts import encode
 
 Emit = Callable[..., None]
 
@@ -69,11 +84,12 @@ def main(argv: list[str]) -> int:
     try:
         request = read_request(Path(arguments[0]))
         stage = "load"
-        model = _load(request, emit)
+        models = Models(request)
+        _load(request, models, emit)
         for i, task in enumerate(request.tasks):
             stage = f"task {i}"
             last = i == len(request.tasks) - 1
-            _run_task(i, task, model, request.min_generator_length, emit, last=last)
+            _run_task(i, task, request.artifact, models, emit, last=last)
     except Exception as error:  # noqa: BLE001 - whatever it was, the reader must learn the stage and the reason
         emit("error", stage=stage, reason=_one_sentence(error))
         return 1
@@ -101,32 +117,36 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _load(request: Request, emit: Emit) -> Any:
+def _load(request: Request, models: Models, emit: Emit) -> None:
+    about = machine()  # before the cores are fewer
+    settings = {"provider": request.provider, "provider_options": request.provider_options,
+                "threads": request.threads, "affinity": pin(request.threads)}
     emit(
         "start", protocol=PROTOCOL, pid=os.getpid(),
-        versions=versions(session.genai_version()), machine=machine(),
+        versions=versions(session.genai_version()), machine=about, settings=settings,
     )
     start = time.perf_counter_ns()
-    model = session.open_model(request.artifact, request.provider, request.provider_options, request.threads)
+    model = models.use("artifact")
     emit("loaded", load_ms=(time.perf_counter_ns() - start) / 1e6, device=str(model.device_type))
-    return model
 
 
-def _run_task(index: int, task: Task, model: Any, min_length: int, emit: Emit, *, last: bool) -> None:
+def _run_task(index: int, task: Task, artifact: Path, models: Models, emit: Emit, *, last: bool) -> None:
     say = partial(emit, task=index)
     progress = _Progress(say)
-    peak = None
+    if isinstance(task, LatencyTask):
+        Interleaver(task, models, say, progress).run()
+        return
+    model, min_length, peak = models.use("artifact"), models.min_length("artifact"), None
+    prompts = task.asked.prompts or encode(session.tokenizer(model), artifact, task.asked.texts, chat=task.asked.chat)
     if isinstance(task, ChoiceTask):
         # What a batch leaves behind in memory must not count for a task after it.
-        scorer = _scorer(task, model, min_length, force=None if last else "alone")
+        scorer = _scorer(task, prompts, model, min_length, force=None if last else "alone")
         if last:
             scorer.answer_longest()
             peak = peak_rss_mb()
         _choice(task, scorer, say, progress)
-    elif isinstance(task, GenerateTask):
-        _generate(task, model, min_length, say, progress)
     else:
-        _latency(task, model, min_length, say, progress)
+        _generate(task, prompts, model, min_length, say, progress)
     say("memory", peak_rss_mb=peak or peak_rss_mb())
 
 
@@ -141,13 +161,15 @@ class _Progress:
             self._say("progress", done=done, total=total)
 
 
-def _scorer(task: ChoiceTask, model: Any, min_length: int, force: Way | None) -> Scorer:
+def _scorer(
+    task: ChoiceTask, prompts: Sequence[Ids], model: Any, min_length: int, force: Way | None
+) -> Scorer:
     trie = build_trie(task.labels, task.eos_id)
-    return Scorer(model, task.prompts, trie, min_length, looks=[rows for rows, _ in task.stop], force=force)
+    return Scorer(model, prompts, trie, min_length, looks=[rows for rows, _ in task.stop], force=force)
 
 
 def _choice(task: ChoiceTask, scorer: Scorer, say: Emit, progress: _Progress) -> None:
-    total, done, answered, right = len(task.prompts), 0, 0, 0
+    total, done, answered, right = len(task.asked), 0, 0, 0
     for until, at_most_right in (*task.stop, (total, -1)):
         for row, label in scorer.answer(range(done, until)):
             say("prediction", row=row, label=label)
@@ -160,28 +182,17 @@ def _choice(task: ChoiceTask, scorer: Scorer, say: Emit, progress: _Progress) ->
             return
 
 
-def _generate(task: GenerateTask, model: Any, min_length: int, say: Emit, progress: _Progress) -> None:
+def _generate(
+    task: GenerateTask, prompts: Sequence[Ids], model: Any, min_length: int, say: Emit, progress: _Progress
+) -> None:
     tokenizer = session.tokenizer(model)
-    for row, prompt in enumerate(task.prompts):
+    for row, prompt in enumerate(prompts):
         answer = generate(
             model, tokenizer, prompt, task.max_new_tokens,
             stop_ids=task.stop_ids, stop_strings=task.stop_strings, min_generator_length=min_length,
         )
         say("generation", row=row, ids=answer.ids, text=answer.text)
-        progress(row + 1, len(task.prompts))
-
-
-def _latency(task: LatencyTask, model: Any, min_length: int, say: Emit, progress: _Progress) -> None:
-    def run(i: int) -> LatencySample:
-        return time_request(
-            model, task.prompts[i % len(task.prompts)], task.new_tokens,
-            ignore_eos=task.ignore_eos, stop_ids=task.stop_ids, min_generator_length=min_length,
-        )
-
-    timed = time_requests(run, warmup=task.warmup, samples=task.samples, min_seconds=task.min_seconds)
-    for done, (warmup, sample) in enumerate(timed, start=1):
-        say("sample", warmup=warmup, **asdict(sample))
-        progress(done, max(done, task.warmup + task.samples))
+        progress(row + 1, len(prompts))
 
 
 def _one_sentence(error: Exception) -> str:

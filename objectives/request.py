@@ -9,14 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class ChoiceTask:
+class Asked:
+    """What a task asks: token ids, or texts that the artifact's own tokenizer turns into ids. One of them is empty.
+
+    With ``chat`` a text is a user's message, to be put into the artifact's chat template.
+    """
+
     prompts: tuple[Ids, ...]
+    texts: tuple[str, ...] = ()
+    chat: bool = False
+
+    def __len__(self) -> int:
+        return len(self.prompts) or len(self.texts)
+
+
+@dataclass(frozen=True)
+class ChoiceTask:
+    asked: Asked
     labels: tuple[Ids, ...]
     eos_id: int
     expected: tuple[int, ...] = ()
@@ -25,10 +40,18 @@ class ChoiceTask:
 
 @dataclass(frozen=True)
 class GenerateTask:
-    prompts: tuple[Ids, ...]
+    asked: Asked
     max_new_tokens: int
     stop_ids: frozenset[int]
     stop_strings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Another artifact, timed by turns with the request's own."""
+
+    artifact: Path
+    min_generator_length: int
 
 
 @dataclass(frozen=True)
@@ -37,9 +60,11 @@ class LatencyTask:
     new_tokens: int
     ignore_eos: bool
     stop_ids: frozenset[int]
-    warmup: int
     samples: int
-    min_seconds: float
+    max_seconds: float
+    reference: Reference | None
+    resident: bool
+    sustain_seconds: float
 
 
 Task = ChoiceTask | GenerateTask | LatencyTask
@@ -66,16 +91,19 @@ _REQUEST_KEYS = {
 }
 _TASK_KEYS: dict[str, dict[str, bool]] = {
     "choice": {
-        "kind": True, "prompts": True, "labels": True, "eos_id": True, "expected": False, "stop": False,
+        "kind": True, "prompts": False, "texts": False, "chat": False, "labels": True, "eos_id": True,
+        "expected": False, "stop": False,
     },
     "generate": {
-        "kind": True, "prompts": True, "max_new_tokens": True, "stop_ids": False, "stop_strings": False,
+        "kind": True, "prompts": False, "texts": False, "chat": False, "max_new_tokens": True, "stop_ids": False,
+        "stop_strings": False,
     },
     "latency": {
         "kind": True, "prompts": True, "new_tokens": True, "ignore_eos": True, "stop_ids": False,
-        "warmup": True, "samples": True, "min_seconds": False,
+        "samples": True, "max_seconds": True, "reference": False, "resident": False, "sustain_seconds": False,
     },
 }
+_REFERENCE_KEYS = {"artifact": True, "min_generator_length": False}
 
 
 def read_request(path: Path) -> Request:
@@ -99,14 +127,27 @@ def parse_request(raw: Any) -> Request:
     tasks = raw["tasks"]
     if not isinstance(tasks, list) or not tasks:
         raise RequestError(f"tasks: found {tasks!r}; accepted: a list of at least one task")
+    parsed = tuple(_task(task, f"task {i}") for i, task in enumerate(tasks))
+    _check_timed(parsed)
     return Request(
         artifact=Path(_text(raw, "artifact", "request")),
         provider=_text(raw, "provider", "request"),
         provider_options={str(k): str(v) for k, v in options.items()},
         threads=_count(raw, "threads", "request", at_least=1),
         min_generator_length=_count(raw, "min_generator_length", "request", default=0),
-        tasks=tuple(_task(task, f"task {i}") for i, task in enumerate(tasks)),
+        tasks=parsed,
     )
+
+
+def _check_timed(tasks: Sequence[Task]) -> None:
+    """Latency is one task at most; what a reference leaves in memory must not count for a task after it."""
+    timed = [i for i, task in enumerate(tasks) if isinstance(task, LatencyTask)]
+    if len(timed) > 1:
+        raise RequestError(f"tasks: found latency in tasks {timed}; accepted: one latency task")
+    for i in timed:
+        task = tasks[i]
+        if isinstance(task, LatencyTask) and task.reference and i < len(tasks) - 1:
+            raise RequestError(f"task {i}: reference: found before other tasks; accepted: in the last task alone")
 
 
 def _task(raw: Any, where: str) -> Task:
@@ -114,22 +155,45 @@ def _task(raw: Any, where: str) -> Task:
     if kind not in _TASK_KEYS:
         raise RequestError(f"{where}: kind: found {kind!r}; accepted: {', '.join(_TASK_KEYS)}")
     _check_keys(raw, _TASK_KEYS[kind], where)
-    prompts = _ids_lists(raw, "prompts", where)
     if kind == "choice":
-        labels = _ids_lists(raw, "labels", where)
-        expected, stop = _stopping(raw, where, len(prompts), len(labels))
-        return ChoiceTask(prompts, labels, _count(raw, "eos_id", where), expected, stop)
+        asked, labels = _asked(raw, where), _ids_lists(raw, "labels", where)
+        expected, stop = _stopping(raw, where, len(asked), len(labels))
+        return ChoiceTask(asked, labels, _count(raw, "eos_id", where), expected, stop)
     if kind == "generate":
         return GenerateTask(
-            prompts, _count(raw, "max_new_tokens", where, at_least=1),
-            _id_set(raw, where), _stop_strings(raw, where),
+            _asked(raw, where), _count(raw, "max_new_tokens", where, at_least=1),
+            _id_set(raw, where), _texts(raw, "stop_strings", where),
         )
-    if not isinstance(raw["ignore_eos"], bool):
-        raise RequestError(f"{where}: ignore_eos: found {raw['ignore_eos']!r}; accepted: true, false")
     return LatencyTask(
-        prompts, _count(raw, "new_tokens", where, at_least=1), raw["ignore_eos"], _id_set(raw, where),
-        _count(raw, "warmup", where), _count(raw, "samples", where, at_least=1), _seconds(raw, where),
+        _ids_lists(raw, "prompts", where), _count(raw, "new_tokens", where, at_least=1), _flag(raw, "ignore_eos", where), _id_set(raw, where),
+        _count(raw, "samples", where, at_least=1), _seconds(raw, "max_seconds", where),
+        _reference(raw.get("reference"), where), _flag(raw, "resident", where, default=True),
+        _seconds(raw, "sustain_seconds", where),
     )
+
+
+def _asked(raw: Mapping[str, Any], where: str) -> Asked:
+    given = [key for key in ("prompts", "texts") if key in raw]
+    if len(given) != 1:
+        raise RequestError(f"{where}: {' and '.join(given) or 'neither prompts nor texts'} found; accepted: one of them")
+    if given == ["prompts"]:
+        if "chat" in raw:
+            raise RequestError(f"{where}: chat: found beside prompts; accepted: beside texts")
+        return Asked(_ids_lists(raw, "prompts", where))
+    texts = _texts(raw, "texts", where)
+    if not texts:
+        raise RequestError(f"{where}: texts: found none; accepted: at least one")
+    return Asked((), texts, _flag(raw, "chat", where, default=False))
+
+
+def _reference(raw: Any, where: str) -> Reference | None:
+    if raw is None:
+        return None
+    where = f"{where}: reference"
+    if not isinstance(raw, dict):
+        raise RequestError(f"{where}: found {_short(raw)}; accepted: an object")
+    _check_keys(raw, _REFERENCE_KEYS, where)
+    return Reference(Path(_text(raw, "artifact", where)), _count(raw, "min_generator_length", where, default=0))
 
 
 def _stopping(
@@ -188,11 +252,18 @@ def _count(
     return int(value)
 
 
-def _seconds(raw: Mapping[str, Any], where: str) -> float:
-    value = raw.get("min_seconds", 0)
+def _seconds(raw: Mapping[str, Any], key: str, where: str) -> float:
+    value = raw.get(key, 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise RequestError(f"{where}: min_seconds: found {value!r}; accepted: a number >= 0")
+        raise RequestError(f"{where}: {key}: found {value!r}; accepted: a number >= 0")
     return float(value)
+
+
+def _flag(raw: Mapping[str, Any], key: str, where: str, default: bool | None = None) -> bool:
+    value = raw.get(key, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"{where}: {key}: found {value!r}; accepted: true, false")
+    return value
 
 
 def _is_int(value: Any) -> bool:
@@ -216,10 +287,10 @@ def _id_set(raw: Mapping[str, Any], where: str) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _stop_strings(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    strings: Sequence[Any] = raw.get("stop_strings", [])
+def _texts(raw: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    strings: Sequence[Any] = raw.get(key, [])
     if not isinstance(strings, list) or not all(isinstance(s, str) and s for s in strings):
-        raise RequestError(f"{where}: stop_strings: found {_short(strings)}; accepted: texts, none empty")
+        raise RequestError(f"{where}: {key}: found {_short(strings)}; accepted: texts, none empty")
     return tuple(strings)
 
 

@@ -14,7 +14,7 @@ from autotune.pareto import feasible
 from autotune.report.outcome import Outcome
 from autotune.stats import Measurement
 from autotune.store import write_atomically
-from autotune.trials import Screened, Screening, TrialRecord
+from autotune.trials import Screened, Screening, Timed, TrialRecord
 from objectives.base import Objective
 from search_spaces.deploy import DeployParams
 
@@ -80,7 +80,23 @@ def _dropped(context: Context) -> list[dict[str, Any]]:
 
 def _point(screened: Screened) -> dict[str, Any]:
     return {"label": screened.point.label, "deploy": screened.point.flat(),
-            "values": {key: value_json(m, "base") for key, m in screened.values.items()}}
+            "values": {key: value_json(m, "base") for key, m in screened.values.items()},
+            "timing": timing_json(screened.timed)}
+
+
+def timing_json(timed: Timed | None) -> dict[str, Any] | None:
+    """How far a latency can be trusted; None where none was measured."""
+    if timed is None:
+        return None
+    found = timed.steadiness
+    return {
+        "reference": timed.reference,
+        "ratios": {key: {"value": m.value, "low": m.low, "high": m.high, "n": m.n} for key, m in timed.ratios.items()},
+        "state": found.state, "sentence": found.sentence(), "outside_cores": found.outside_cores,
+        "disturbed_blocks": found.disturbed_blocks, "blocks": found.blocks,
+        "throttled_blocks": found.throttled_blocks, "drift": found.drift.change, "drift_p": found.drift.p,
+        "warmup_requests": found.warmup_requests, "flat": found.flat,
+    }
 
 
 def _selected(outcome: Outcome | None, certificate: Mapping[str, Any] | None) -> dict[str, Any] | None:

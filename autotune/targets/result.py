@@ -8,6 +8,8 @@ from typing import Any
 
 from autotune.errors import ProbeError
 from autotune.pipeline.progress import Report, silent
+from autotune.steadiness import used_samples
+from autotune.targets.timing import Timing, WarmUp, asked_of, block_of, whole
 from objectives.accuracy import Generation
 from objectives.latency import LatencySample
 
@@ -18,19 +20,25 @@ _NOTES = {"choice": "scoring", "generate": "generating", "latency": "timing"}
 class ProbeResult:
     """One whole measurement of one artifact.
 
-    ``samples``, ``predictions`` (indices into the task's labels) and ``generations`` follow the order of the
-    request, all tasks of a kind after each other; warm-up samples are left out. ``peak_rss_mb`` is the
-    process's peak over all tasks. ``facts`` are the probe's versions and machine. ``stopped_after`` is the number
-    of rows that a choice task answered before it stopped for too few right ones, its first; None where none did.
+    ``predictions`` (indices into the task's labels) and ``generations`` follow the order of the request, all tasks
+    of a kind after each other. ``timing`` is what the latency task gave, None where there was none. ``peak_rss_mb``
+    is the process's peak over all tasks, a reference left out. ``facts`` are the probe's versions, settings and
+    machine. ``stopped_after`` is the number of rows that a choice task answered before it stopped for too few right
+    ones, its first; None where none did.
     """
 
     load_ms: float
     peak_rss_mb: float
-    samples: tuple[LatencySample, ...]
+    timing: Timing | None
     predictions: tuple[int, ...]
     generations: tuple[Generation, ...]
     facts: dict[str, Any]
     stopped_after: int | None = None
+
+    @property
+    def samples(self) -> tuple[LatencySample, ...]:
+        """The artifact's timed requests that count."""
+        return used_samples(self.timing) if self.timing else ()
 
 
 @dataclass
@@ -45,12 +53,15 @@ class Collector:
     _peaks: dict[int, float] = field(default_factory=dict)
     _rows: dict[int, dict[int, Any]] = field(default_factory=dict)
     _stopped: dict[int, int] = field(default_factory=dict)
+    _warm_ups: list[WarmUp] = field(default_factory=list)
+    _blocks: list[Mapping[str, Any]] = field(default_factory=list)
+    _samples: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
     _ended: bool = False
 
     def feed(self, event: Mapping[str, Any]) -> None:
         match event["event"]:
             case "start":
-                self._facts = {"versions": event["versions"], "machine": event["machine"]}
+                self._facts = {name: event[name] for name in ("versions", "machine", "settings")}
             case "loaded":
                 self._load_ms = event["load_ms"]
                 self._facts["device"] = event["device"]
@@ -60,28 +71,32 @@ class Collector:
                 self._add(event, event["row"], Generation(tuple(event["ids"]), event["text"]))
             case "stopped":
                 self._stop(event["task"], event["rows"])
+            case "warmed":
+                self._warm_ups.append(WarmUp(event["of"], event["requests"], event["flat"]))
+            case "block":
+                self._blocks.append(event)
             case "sample":
-                if not event["warmup"]:
-                    self._add(event, len(self._rows.get(event["task"], {})), _sample(event))
+                self._samples.setdefault(event["block"], []).append(event)
             case "memory":
                 self._peaks[event["task"]] = event["peak_rss_mb"]
-                self._progress(event["task"], self._expected(event["task"]))
+                if self.tasks[event["task"]]["kind"] != "latency":  # where it comes first
+                    self._progress(event["task"], self._expected(event["task"]))
             case "progress":
                 self._progress(event["task"], event["done"])
             case "error":
                 self.error = f"{event['stage']}: {event['reason']}"
             case "end":
                 self._ended = bool(event["ok"])
+                self._progress(len(self.tasks) - 1, self._expected(len(self.tasks) - 1))
 
     def missing(self) -> str | None:
         """What is not there yet, as part of a sentence; None when the measurement is whole."""
         if self._load_ms is None:
             return "the artifact was not loaded"
         for i, task in enumerate(self.tasks):
-            expected = int(task["samples"]) if task["kind"] == "latency" else self._rows_asked(i)
-            got = self._rows.get(i, {})
-            if len(got) < expected or not all(row in got for row in range(expected)):
-                return f"task {i} ({task['kind']}) gave {len(got)} of {expected} rows"
+            lacking = self._missing_blocks(task) if task["kind"] == "latency" else self._missing_rows(i)
+            if lacking:
+                return f"task {i} ({task['kind']}) {lacking}"
             if i not in self._peaks:
                 return f"task {i} ({task['kind']}) has no peak memory"
         return None if self._ended else "the end event is missing"
@@ -94,12 +109,28 @@ class Collector:
         return ProbeResult(
             load_ms=self._load_ms,
             peak_rss_mb=max(self._peaks.values()),
-            samples=tuple(self._of("latency")),
+            timing=self._timing(),
             predictions=tuple(self._of("choice")),
             generations=tuple(self._of("generate")),
             facts=self._facts,
             stopped_after=next(iter(self._stopped.values()), None),
         )
+
+    def _timing(self) -> Timing | None:
+        task = next((t for t in self.tasks if t["kind"] == "latency"), None)
+        if task is None:
+            return None
+        blocks = tuple(block_of(event, self._samples[i]) for i, event in enumerate(self._blocks))
+        return Timing(asked_of(task), tuple(self._warm_ups), blocks)
+
+    def _missing_blocks(self, task: Mapping[str, Any]) -> str | None:
+        return whole(self._blocks, self._samples, reference="reference" in task)
+
+    def _missing_rows(self, task: int) -> str | None:
+        expected, got = self._rows_asked(task), self._rows.get(task, {})
+        if len(got) < expected or not all(row in got for row in range(expected)):
+            return f"gave {len(got)} of {expected} rows"
+        return None
 
     def _stop(self, task: int, rows: int) -> None:
         looks = [look[0] for look in self.tasks[task].get("stop", ())]
@@ -108,7 +139,7 @@ class Collector:
         self._stopped[task] = rows
 
     def _rows_asked(self, task: int) -> int:
-        return self._stopped.get(task, len(self.tasks[task]["prompts"]))
+        return self._stopped.get(task, _rows(self.tasks[task]))
 
     def _add(self, event: Mapping[str, Any], row: int, value: Any) -> None:
         rows = self._rows.setdefault(event["task"], {})
@@ -122,9 +153,7 @@ class Collector:
 
     def _expected(self, task: int) -> int:
         request = self.tasks[task]
-        if request["kind"] == "latency":
-            return int(request["warmup"]) + int(request["samples"])
-        return len(request["prompts"])
+        return int(request["samples"]) if request["kind"] == "latency" else _rows(request)
 
     def _progress(self, task: int, done: int) -> None:
         before = sum(map(self._expected, range(task)))
@@ -132,8 +161,5 @@ class Collector:
         self.report(min(before + done, total), total, _NOTES[self.tasks[task]["kind"]])
 
 
-def _sample(event: Mapping[str, Any]) -> LatencySample:
-    return LatencySample(
-        prompt_tokens=event["prompt_tokens"], new_tokens=event["new_tokens"], ttft_ms=event["ttft_ms"],
-        token_ms=tuple(event["token_ms"]), latency_ms=event["latency_ms"],
-    )
+def _rows(task: Mapping[str, Any]) -> int:
+    return len(task["prompts"] if "prompts" in task else task["texts"])

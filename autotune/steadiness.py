@@ -1,0 +1,172 @@
+"""Whether a timing can be trusted: which requests count, the ratio to the reference, drift, and the sentence on it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from autotune.stats import Measurement, summarize
+from autotune.targets.timing import Block, Timing
+from objectives.base import parse_key
+from objectives.latency import LatencySample, values
+from objectives.models import Of
+
+State = Literal["steady", "disturbed", "drifting"]
+
+#: A level that moved by less than this share of itself over a task, or by as little as chance may move it, is no drift.
+_DRIFT_SHARE = 0.05
+_DRIFT_P = 0.01
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The change of the level from the first to the last block, as a share (0.14: 14 % slower), and the chance ``p``
+    of as clear a trend on a steady machine; 1 where there are too few blocks for one."""
+
+    change: float
+    p: float
+
+    @property
+    def real(self) -> bool:
+        return abs(self.change) > _DRIFT_SHARE and self.p < _DRIFT_P
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """``disturbed``: requests count during which others took more than a limit, as the budget ended before there were
+    enough without. ``drifting``: the level moved. Neither is evidence about a limit on latency.
+
+    ``outside_cores`` is the mean of what others took, a hypervisor included, in the ``disturbed_blocks``, or in all
+    ``blocks`` where none is. ``throttled_blocks`` is None where the system does not tell.
+    """
+
+    state: State
+    outside_cores: float
+    disturbed_blocks: int
+    blocks: int
+    throttled_blocks: int | None
+    drift: Drift
+    warmup_requests: int
+    flat: bool
+
+    def sentence(self) -> str:
+        parts = []
+        if self.disturbed_blocks:
+            parts.append(f"other processes took {self.outside_cores:.1f} cores in {self.disturbed_blocks} of "
+                         f"{self.blocks} blocks{'' if self.state == 'disturbed' else ', which were timed again'}")
+        if self.drift.real:
+            slower = "slowed down" if self.drift.change > 0 else "became faster"
+            parts.append(f"the machine {slower} by {abs(self.drift.change):.0%} while it was measured")
+        if self.throttled_blocks:
+            parts.append(f"the processor throttled itself in {self.throttled_blocks} of {self.blocks} blocks")
+        if not self.flat:
+            parts.append(f"times were not yet level after {self.warmup_requests} requests of warm-up")
+        return "; ".join(parts) or f"others took {self.outside_cores:.2f} cores in {self.blocks} blocks, and no drift"
+
+
+def used_blocks(timing: Timing) -> tuple[Block, ...]:
+    """Those of the rounds that nothing disturbed; all, where these gave fewer samples than were asked for."""
+    disturbed = {block.round for block in timing.blocks if block.disturbed}
+    quiet = tuple(block for block in timing.blocks if block.round not in disturbed)
+    enough = len(_samples(quiet, "artifact")) >= timing.asked.samples
+    return quiet if enough else timing.blocks
+
+
+def used_samples(timing: Timing) -> tuple[LatencySample, ...]:
+    """The artifact's requests that count."""
+    return tuple(_samples(used_blocks(timing), "artifact"))
+
+
+def ratio(timing: Timing, key: str, confidence: float = 0.95) -> Measurement:
+    """The artifact's ``key`` (``latency_ms.p50``) as a multiple of the reference's.
+
+    A median or mean is compared round by round, which takes out what both share: the geometric mean of the rounds'
+    ratios, with Student's interval of their logarithms; ``n`` counts rounds. (A round's ratio is of medians already,
+    so close to normal, and there are too few rounds for a rank test to reach 95 %.) A tail takes all samples: the
+    quotient of both percentiles, between the quotients of the ends of their distribution-free intervals, each at half
+    the error (Bonferroni); ``n`` counts the artifact's samples. An end is None where there is too little to tell.
+
+    Raises ValueError without a reference, for a key that is no latency, or where no request has a value.
+    """
+    objective, statistic = parse_key(key)
+    if objective.source != "latency" or statistic is None:
+        raise ValueError(f"{key} is not made of timings; accepted: ttft_ms, tpot_ms, latency_ms, tokens_per_s")
+    if not timing.has_reference:
+        raise ValueError(f"no ratio of {key}: the artifact was timed without a reference")
+    blocks = used_blocks(timing)
+    if statistic in ("p50", "mean"):
+        return _by_rounds(blocks, objective.name, statistic, confidence)
+    half = 1 - (1 - confidence) / 2
+    ours, theirs = (summarize(values(objective.name, _samples(blocks, of)), statistic, half)
+                    for of in ("artifact", "reference"))
+    low = ours.low / theirs.high if ours.low is not None and theirs.high is not None else None
+    high = ours.high / theirs.low if ours.high is not None and theirs.low is not None else None
+    return Measurement(ours.value / theirs.value, low, high, ours.n, "")
+
+
+def _by_rounds(blocks: Sequence[Block], name: str, statistic: str, confidence: float) -> Measurement:
+    level = statistics.median if statistic == "p50" else statistics.mean
+    logs = []
+    for number in dict.fromkeys(block.round for block in blocks):
+        mine = [block for block in blocks if block.round == number]
+        ours, theirs = (values(name, _samples(mine, of)) for of in ("artifact", "reference"))
+        if ours and theirs:
+            logs.append(math.log(level(ours) / level(theirs)))
+    if not logs:
+        raise ValueError(f"no ratio of {name}: no round has a value of both")
+    mean = statistics.mean(logs)
+    if len(logs) < 2:
+        return Measurement(math.exp(mean), None, None, len(logs), "")
+    t = float(scipy_stats.t.ppf(0.5 + confidence / 2, len(logs) - 1))
+    reach = t * statistics.stdev(logs) / math.sqrt(len(logs))
+    return Measurement(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach), len(logs), "")
+
+
+def drift(timing: Timing) -> Drift:
+    """How the level of latency moved over the blocks that count, of the artifact and the reference together, each
+    block's median as a multiple of the median of its model's.
+
+    The trend is Theil and Sen's slope over time, its ``p`` Mann and Kendall's (Mann 1945, Econometrica 13:245). Blocks
+    and not requests are what is compared: requests right after each other share whatever befell them.
+    """
+    blocks = used_blocks(timing)
+    levels = [_level(block.samples) for block in blocks]
+    typical = {of: statistics.median(level for level, b in zip(levels, blocks, strict=True) if b.of == of)
+               for of in {block.of for block in blocks}}
+    relative = [level / typical[block.of] for level, block in zip(levels, blocks, strict=True)]
+    times = [block.at for block in blocks]
+    if len(blocks) < 3:
+        return Drift(0.0, 1.0)
+    slope = float(scipy_stats.theilslopes(relative, times)[0])
+    p = float(scipy_stats.kendalltau(times, relative).pvalue)
+    return Drift(slope * (times[-1] - times[0]), 1.0 if np.isnan(p) else p)
+
+
+def steadiness(timing: Timing) -> Steadiness:
+    used, moved = used_blocks(timing), drift(timing)
+    disturbed = [block for block in timing.blocks if block.disturbed]
+    state: State = "steady"
+    if any(block.disturbed for block in used):
+        state = "disturbed"
+    elif moved.real:
+        state = "drifting"
+    throttled = [block.throttled for block in used if block.throttled is not None]
+    return Steadiness(
+        state, statistics.mean(block.outside_cores + (block.steal or 0) for block in disturbed or timing.blocks),
+        len(disturbed), len(timing.blocks), sum(map(bool, throttled)) if throttled else None, moved,
+        next(w.requests for w in timing.warm_ups if w.of == "artifact"), all(w.flat for w in timing.warm_ups),
+    )
+
+
+def _samples(blocks: Iterable[Block], of: Of) -> list[LatencySample]:
+    return [sample for block in blocks if block.of == of for sample in block.samples]
+
+
+def _level(samples: Sequence[LatencySample]) -> float:
+    return statistics.median(sample.latency_ms for sample in samples)
