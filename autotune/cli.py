@@ -23,8 +23,8 @@ app = typer.Typer(
     help="Fine-tune a small language model for a device, under your limits.",
 )
 EXIT_INTERRUPTED = 130
-EXIT_CODES = """Exit codes: 0 a model is selected and meets the limits; 1 failed; 2 bad usage or study;
-3 finished, nothing meets the limits; 130 interrupted, resumable."""
+EXIT_CODES = """Exit codes: 0 a model is selected and its limits hold; 1 failed; 2 bad usage or study; 3 finished,
+nothing meets the limits; 4 finished, not settled whether they hold; 130 interrupted, resumable."""
 
 
 def _version(wanted: bool) -> None:

@@ -78,9 +78,9 @@ class Examiner:
         found |= self._readings(artifact, name, confidence, constraints, timed)
         measured = Measured(found, self._right(told), _timings(timed), state.ratios if state else {}, _doubt(state))
         baseline = self._baseline(confidence, constraints)
-        target, adapter = self._at.target, self._adapter(record.adapter)
+        target, adapter = self._at.target, self._adapter(record.adapter).path
         logits = self._run.call(
-            f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter.path, artifact,
+            f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter, artifact,
             self._prompts(), target.provider, target.threads, min_generator_length(artifact))
         decided = {c.expr: tested(c, measured, baseline, confidence) for c in constraints}
         about = {"probe": timed.facts, **(timing_json(state) or {}),

@@ -147,7 +147,8 @@ def _search(
     terminal.front(records, config.objectives, outcome, loop.ties())
     units = {key: objective.unit for key, objective in config.measured().items()}
     terminal.say(f"The search ended because {stop}.")
-    terminal.say(verdict_sentence(records, config.objectives, loop.limits(), outcome, units))
+    final = not config.file.certificate.finalists
+    terminal.say(verdict_sentence(records, config.objectives, loop.limits(), outcome, units, final))
     certificate = certifier.certify(records, outcome)
     document = write(kept, certificate)
     terminal.say(cost_sentence(document["cost"]))

@@ -165,17 +165,18 @@ def _task(raw: Any, where: str) -> Task:
             _id_set(raw, where), _texts(raw, "stop_strings", where),
         )
     return LatencyTask(
-        _ids_lists(raw, "prompts", where), _count(raw, "new_tokens", where, at_least=1), _flag(raw, "ignore_eos", where), _id_set(raw, where),
-        _count(raw, "samples", where, at_least=1), _seconds(raw, "max_seconds", where),
-        _reference(raw.get("reference"), where), _flag(raw, "resident", where, default=True),
-        _seconds(raw, "sustain_seconds", where),
+        _ids_lists(raw, "prompts", where), _count(raw, "new_tokens", where, at_least=1),
+        _flag(raw, "ignore_eos", where), _id_set(raw, where), _count(raw, "samples", where, at_least=1),
+        _seconds(raw, "max_seconds", where), _reference(raw.get("reference"), where),
+        _flag(raw, "resident", where, default=True), _seconds(raw, "sustain_seconds", where),
     )
 
 
 def _asked(raw: Mapping[str, Any], where: str) -> Asked:
     given = [key for key in ("prompts", "texts") if key in raw]
     if len(given) != 1:
-        raise RequestError(f"{where}: {' and '.join(given) or 'neither prompts nor texts'} found; accepted: one of them")
+        found = " and ".join(given) or "neither prompts nor texts"
+        raise RequestError(f"{where}: {found} found; accepted: one of them")
     if given == ["prompts"]:
         if "chat" in raw:
             raise RequestError(f"{where}: chat: found beside prompts; accepted: beside texts")

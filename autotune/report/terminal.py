@@ -145,9 +145,9 @@ def describe(params: AdapterParams) -> str:
 
 def verdict_sentence(
     records: Sequence[TrialRecord], objectives: Objectives, constraints: Sequence[Constraint], outcome: Outcome,
-    units: dict[str, str],
+    units: dict[str, str], final: bool = True,
 ) -> str:
-    """The study's answer in one sentence."""
+    """The search's answer in one sentence; with ``final`` false a certificate still follows."""
     chosen = {r.number: r for r in records}
     if outcome.selected is not None:
         record = chosen[outcome.selected]
@@ -155,7 +155,8 @@ def verdict_sentence(
         limits = f" and meets {join([c.expr for c in constraints])}" if constraints else ""
         others = len(outcome.front) - 1
         among = f" ({outcome.policy} of {others + 1} on the front)" if others else ""
-        return f"Chosen: trial {record.number}, {record.deploy.label}{among}: {values}{limits}."
+        word = "Chosen" if final else "First choice"
+        return f"{word}: trial {record.number}, {record.deploy.label}{among}: {values}{limits}."
     if outcome.miss is not None:
         miss, record = outcome.miss, chosen[outcome.miss.trial]
         value = record.values[miss.objective].value
