@@ -14,7 +14,7 @@ from autotune import answers, predictions, stats
 from autotune.certificate import Evidence
 from autotune.constraints import Constraint
 from autotune.errors import ScoreError
-from autotune.evidence import Measured, requests_needed, tested
+from autotune.evidence import Measured, judged_by, requests_needed
 from autotune.limits import Limits, is_answers
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
@@ -82,7 +82,7 @@ class Examiner:
         logits = self._run.call(
             f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter, artifact,
             self._prompts(), target.provider, target.threads, min_generator_length(artifact))
-        decided = {c.expr: tested(c, measured, baseline, confidence) for c in constraints}
+        decided = {c.expr: judged_by(c, measured, baseline, confidence) for c in constraints}
         about = {"probe": timed.facts, **(timing_json(state) or {}),
                  "asked": asdict(timed.timing.asked) if timed.timing else None}
         return Evidence(found, decided, about, logits)

@@ -104,7 +104,7 @@ def _limits(config: StudyConfig, prepared: Prepared) -> Limits:
     key = schedule.adapter_objectives(
         config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)[0]
     known = {**OBJECTIVES, **config.measured()}
-    return Limits(config.constraints, config.file.baseline, key, known[key].direction)
+    return Limits(config.constraints, config.file.baseline, key, known[key].direction, prepared.workload.from_rows)
 
 
 def _tier(config: StudyConfig) -> Tier:

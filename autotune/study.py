@@ -181,6 +181,8 @@ class StudyLoop:
             values = {key: m.value for key, m in scored.values.items()}
             self._proposals.note_baseline(proposal, values)
             self._limits.learn_tuned(params, values)
+        if unresolved := self._limits.unresolved():
+            raise StudyError(f"{unresolved}: the baseline has no such value, so the limit cannot be held")
 
     def _score(
         self, proposal: Trial, params: AdapterParams, entry: Entry, point: DeployParams, on_trial: Any

@@ -16,6 +16,20 @@ Flag = Annotated[bool, Strict()]
 Policy = Literal["most-accurate", "fastest", "smallest", "knee"]
 
 
+def parse_duration(text: str) -> float:
+    """``1h30m``, ``15m``, ``90s`` → seconds.
+
+    Raises:
+        ValueError: of another form, or zero.
+    """
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    parts = match.groups() if match else ()
+    seconds = sum(int(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=bool(parts)))
+    if not seconds:
+        raise ValueError(repr(text))
+    return float(seconds)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -134,17 +148,3 @@ class StudyFile(_Section):
     training: TrainingSection = TrainingSection()
     baseline: Literal["tuned", "base"] = "tuned"
     certificate: CertificateSection = CertificateSection()
-
-
-def parse_duration(text: str) -> float:
-    """``1h30m``, ``15m``, ``90s`` → seconds.
-
-    Raises:
-        ValueError: of another form, or zero.
-    """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
-    parts = match.groups() if match else ()
-    seconds = sum(int(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=bool(parts)))
-    if not seconds:
-        raise ValueError(repr(text))
-    return float(seconds)

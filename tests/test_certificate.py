@@ -8,7 +8,7 @@ import pytest
 
 from autotune.certificate import Certificate, Evidence, certify, judge
 from autotune.constraints import Constraint, parse
-from autotune.evidence import Measured, requests_needed, tested
+from autotune.evidence import Measured, judged_by, requests_needed
 from autotune.report.certificate import as_json, sentences
 from autotune.stats import Measurement, exact, exact_proportion, percentile
 
@@ -26,7 +26,7 @@ def measured(right: int, n: int, confidence: float, samples: Sequence[float] = (
 
 def evidence(found: Measured, confidence: float, constraints: Sequence[Constraint] = LIMITS,
              baseline: Measured | None = None) -> Evidence:
-    return Evidence(found.values, {c.expr: tested(c, found, baseline, confidence) for c in constraints})
+    return Evidence(found.values, {c.expr: judged_by(c, found, baseline, confidence) for c in constraints})
 
 
 def certificate(right: dict[int, int], n: int = 320, confidence: float = 0.95) -> Certificate:
@@ -79,7 +79,7 @@ def test_a_constraint_that_was_not_measured_is_an_error() -> None:
     with pytest.raises(KeyError):
         judge(1, 0.95, (*LIMITS, parse("peak_rss_mb <= 900")), evidence(found, 0.95))
     with pytest.raises(KeyError):
-        tested(parse("peak_rss_mb <= 900"), found, None, 0.95)
+        judged_by(parse("peak_rss_mb <= 900"), found, None, 0.95)
 
 
 def test_an_open_question_says_how_many_rows_would_settle_it() -> None:

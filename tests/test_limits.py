@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from autotune.constraints import parse
+from autotune.errors import ConfigError
 from autotune.limits import Limits
 from search_spaces.adapter import AdapterParams
 
@@ -51,3 +54,18 @@ def test_absolute_limits_ask_for_no_baseline() -> None:
     limits = Limits(CONSTRAINTS[2:], "tuned", "accuracy", "maximize")
     assert not limits.need_base
     assert not limits.need_tuned
+
+
+def test_with_the_rows_own_prompts_latency_is_the_adapters_too() -> None:
+    limits = Limits(CONSTRAINTS[1:], "tuned", "accuracy", "maximize", from_rows=True)
+    limits.learn_base({"latency_ms.p95": 400.0})
+    assert limits.need_tuned
+    assert limits.unresolved() == "latency_ms.p95 <= 0.5 * baseline"
+    limits.learn_tuned(FIRST, {"accuracy": 0.7, "latency_ms.p95": 300.0})
+    assert limits.unresolved() is None
+    assert bounds(limits)["latency_ms.p95"] == 150
+
+
+def test_times_of_an_untrained_base_that_nobody_takes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="baseline: tuned"):
+        Limits(CONSTRAINTS, "base", "accuracy", "maximize", from_rows=True)
