@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 RESAMPLES = 1000
+Counts = NDArray[Any]
+Ends = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,50 @@ class Measurement:
 def proportion(successes: int, n: int, confidence: float = 0.95, unit: str = "") -> Measurement:
     """``successes / n`` with the Wilson score interval (Wilson 1927, JASA 22:209).
 
+    It covers the true rate with the confidence on average over rates, at single rates a little more or less: at
+    95 % and rates from 0.5 to 0.98 at least 92.7 % with 100 rows, 93.9 % with 374, computed from the binomial
+    distribution. ``exact_proportion`` never falls below the confidence and is 6 % and 3 % wider there.
+
     Raises ValueError when ``n`` is not positive or ``successes`` is not within 0 … n.
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is no proportion; accepted: 0 <= successes <= n, n >= 1")
+    return _share(wilson, successes, n, confidence, unit)
+
+
+def exact_proportion(successes: int, n: int, confidence: float = 0.95, unit: str = "") -> Measurement:
+    """``successes / n`` with the exact interval (Clopper & Pearson 1934, Biometrika 26:404).
+
+    Each end is wrong with a probability of at most (1 - confidence) / 2 whatever the true rate, which is what a
+    certificate needs. Raises ValueError as ``proportion`` does.
+    """
+    return _share(clopper_pearson, successes, n, confidence, unit)
+
+
+def wilson(successes: Counts, n: Counts, confidence: float) -> tuple[Ends, Ends]:
+    """Both ends of the Wilson score interval for arrays of one shape."""
     z = float(scipy_stats.norm.ppf(0.5 + _checked(confidence) / 2))
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At 0 and n the exact ends are 0 and 1; rounding would put them a hair beyond the value.
-    low = 0.0 if successes == 0 else float(centre - half)
-    high = 1.0 if successes == n else float(centre + half)
-    return Measurement(p, low, high, n, unit)
+    return np.where(successes == 0, 0.0, centre - half), np.where(successes == n, 1.0, centre + half)
+
+
+def clopper_pearson(successes: Counts, n: Counts, confidence: float) -> tuple[Ends, Ends]:
+    """Both ends of the exact interval for arrays of one shape."""
+    tail = (1 - _checked(confidence)) / 2
+    # Beta has no parameter 0; there the ends are 0 and 1.
+    low = scipy_stats.beta.ppf(tail, np.maximum(successes, 1), n - successes + 1)
+    high = scipy_stats.beta.isf(tail, successes + 1, np.maximum(n - successes, 1))
+    return np.where(successes == 0, 0.0, low), np.where(successes == n, 1.0, high)
+
+
+def _share(
+    ends: Callable[[Counts, Counts, float], tuple[Ends, Ends]], successes: int, n: int, confidence: float, unit: str
+) -> Measurement:
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is no proportion; accepted: 0 <= successes <= n, n >= 1")
+    low, high = ends(np.array([successes]), np.array([n]), confidence)
+    return Measurement(successes / n, float(low[0]), float(high[0]), n, unit)
 
 
 def percentile(samples: Sequence[float], q: float, confidence: float = 0.95, unit: str = "") -> Measurement:
@@ -52,8 +88,7 @@ def percentile(samples: Sequence[float], q: float, confidence: float = 0.95, uni
     interval holds for any continuous distribution (David & Nagaraja 2003, Order Statistics, 7.1). An end is
     None where even the extreme sample does not reach the confidence. Raises ValueError for no samples.
     """
-    if not 0 < q < 1:
-        raise ValueError(f"quantile {q}; accepted: between 0 and 1")
+    _quantile(q)
     ordered = np.sort(_finite(samples))
     n = len(ordered)
     tail = (1 - _checked(confidence)) / 2
@@ -65,6 +100,20 @@ def percentile(samples: Sequence[float], q: float, confidence: float = 0.95, uni
     high = float(ordered[fits_above[0] - 1]) if len(fits_above) else None
     value = float(np.quantile(ordered, q, method="averaged_inverted_cdf"))
     return Measurement(value, low, high, n, unit)
+
+
+def samples_needed(q: float, confidence: float = 0.95) -> int:
+    """The least number of samples for which ``percentile`` gives both ends at ``q``; 72 for p95 at 95 %.
+
+    Raises ValueError where ``q`` or the confidence is not between 0 and 1.
+    """
+    tail = (1 - _checked(confidence)) / 2
+    extreme = max(_quantile(q), 1 - q)
+    # From one below what the logarithms say, as they and the distribution may round differently.
+    n = max(1, math.ceil(math.log(tail) / math.log(extreme)) - 1)
+    while max(scipy_stats.binom.cdf(0, n, q), scipy_stats.binom.sf(n - 1, n, q)) > tail:
+        n += 1
+    return n
 
 
 def bootstrap(
@@ -124,6 +173,12 @@ def _finite(samples: Sequence[float]) -> NDArray[np.float64]:
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
         raise ValueError(f"found {len(array)} samples; accepted: at least one, all finite")
     return array
+
+
+def _quantile(q: float) -> float:
+    if not 0 < q < 1:
+        raise ValueError(f"quantile {q}; accepted: between 0 and 1")
+    return q
 
 
 def _checked(confidence: float) -> float:

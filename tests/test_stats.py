@@ -23,8 +23,36 @@ def test_wilson_agrees_with_scipy_everywhere() -> None:
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
 def test_what_is_no_proportion_is_refused(successes: int, n: int) -> None:
-    with pytest.raises(ValueError, match="is no proportion"):
-        stats.proportion(successes, n)
+    for interval in (stats.proportion, stats.exact_proportion):
+        with pytest.raises(ValueError, match="is no proportion"):
+            interval(successes, n)
+
+
+def test_the_exact_interval_agrees_with_scipy_everywhere() -> None:
+    for n in (1, 5, 37, 300):
+        for k in range(0, n + 1, max(1, n // 7)):
+            found = stats.exact_proportion(k, n, 0.9, "share")
+            expected = scipy_stats.binomtest(k, n).proportion_ci(0.9, method="exact")
+            assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+            assert (found.value, found.n, found.unit) == (k / n, n, "share")
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.9875])
+def test_an_end_of_the_exact_interval_is_the_rate_that_would_rarely_give_as_much(confidence: float) -> None:
+    m = stats.exact_proportion(292, 374, confidence)
+    tail = (1 - confidence) / 2
+    assert scipy_stats.binom.sf(291, 374, m.low) == pytest.approx(tail)
+    assert scipy_stats.binom.cdf(292, 374, m.high) == pytest.approx(tail)
+
+
+@pytest.mark.parametrize("n", [20, 100, 374])
+def test_the_exact_interval_errs_on_either_side_less_than_promised_at_every_rate(n: int) -> None:
+    k = np.arange(n + 1)
+    low, high = stats.clopper_pearson(k, np.full(n + 1, n), 0.95)
+    for rate in np.linspace(0.01, 0.99, 99):
+        chances = scipy_stats.binom.pmf(k, n, rate)
+        assert chances[low > rate].sum() <= 0.025
+        assert chances[high < rate].sum() <= 0.025
 
 
 def test_wilson_covers_the_truth_as_often_as_it_says() -> None:
@@ -65,6 +93,22 @@ def test_an_end_that_the_samples_cannot_give_is_none() -> None:
     assert enough.high == 71.0
     one = stats.percentile([3.0], 0.5)
     assert (one.value, one.low, one.high) == (3.0, None, None)
+
+
+@pytest.mark.parametrize(("q", "confidence", "n"), [(0.95, 0.95, 72), (0.5, 0.95, 6), (0.99, 0.95, 368), (0.5, 0.5, 2)])
+def test_the_samples_that_a_percentile_needs_are_known(q: float, confidence: float, n: int) -> None:
+    assert stats.samples_needed(q, confidence) == n
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.03, 0.97), st.floats(0.3, 0.995))
+def test_both_ends_exist_from_the_samples_needed_on_and_not_before(q: float, confidence: float) -> None:
+    n = stats.samples_needed(q, confidence)
+    enough = stats.percentile(range(n), q, confidence)
+    assert None not in (enough.low, enough.high)
+    if n > 1:
+        fewer = stats.percentile(range(n - 1), q, confidence)
+        assert None in (fewer.low, fewer.high)
 
 
 @settings(max_examples=80, deadline=None)
@@ -114,6 +158,8 @@ def test_numbers_that_are_none_are_refused() -> None:
         stats.bootstrap(lambda rows: 1.0, 0)
     with pytest.raises(ValueError, match="confidence 95"):
         stats.proportion(1, 2, 95)
+    with pytest.raises(ValueError, match="quantile 95"):
+        stats.samples_needed(95)
     with pytest.raises(ValueError, match="unknown statistic 'max'"):
         stats.summarize([1.0], "max")
 
