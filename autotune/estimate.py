@@ -103,7 +103,8 @@ def estimate(
     """
     total_trials = min(adapters * len(points), trials or adapters * len(points))
     missing = _largest_missing(facts, points, have_points)
-    probe = _scoring_seconds(facts, samples * (prompt_tokens + _GENERATED_TOKEN * new_tokens), gflops)
+    # Of the point and, by turns with it, of the reference.
+    probe = _scoring_seconds(facts, 2 * samples * (prompt_tokens + _GENERATED_TOKEN * new_tokens), gflops)
     once = _once_seconds(facts, missing, base_bytes, have_template) + len(missing) * (probe + _FIXED_S_PER_TRIAL)
     per_adapter = _training_seconds(facts, data, epochs, steps, batch_size, gflops) + _FIXED_S_PER_ADAPTER
     scoring = _scoring_seconds(facts, sum(len(e.prompt) for e in data.valid), gflops) + _FIXED_S_PER_TRIAL

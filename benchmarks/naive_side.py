@@ -33,6 +33,9 @@ from benchmarks.adapters import merge_whole
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
+#: The most that timing an artifact may take, as a naive script waits for no quiet machine.
+_TIMING_S = 30.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -88,7 +91,7 @@ def prepare(config: StudyConfig, work: Path, events: Events) -> Study:
     at = file.target.workload
     workload = Workload(at.prompt_tokens, at.new_tokens, False, at.samples)
     order = row_order(data)
-    tasks = latency_task(data, workload, questions), answers_task(data, questions, order)
+    tasks = latency_task(data, workload, questions, max_seconds=_TIMING_S), answers_task(data, questions, order)
     context = min(file.target.context_length or sys.maxsize, read_facts(base).context_length)
     target = Target(file.target.provider, file.target.provider_options, file.target.threads)
     return Study(base, work / stages.DATA_FILE, data, target, tasks, order, context, file.training.seed,

@@ -41,7 +41,7 @@ Events, one a line; ``task`` is the index into ``tasks``, ``row`` the index into
      "outside_cores", "steal", "mhz", "temperature_c", "throttled", "disturbed"}    # null where the system is silent
     {"event": "sample", "task", "of", "block", "prompt_tokens", "new_tokens", "ttft_ms", "token_ms", "latency_ms"}
     {"event": "progress", "task", "done", "total"}       # at most every half second
-    {"event": "memory", "task", "peak_rss_mb"}           # the process's peak so far, after the task but as above
+    {"event": "memory", "task", "peak_rss_mb"}           # the process's peak, after the task or as said above
     {"event": "end", "ok": true}                         # without it the measurement is not whole
     {"event": "error", "stage": "request|load|task N", "reason"}    # then exit code 1
 """

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from objectives import session
-from objectives.latency import LatencySample, time_request, time_requests, values
+from objectives.latency import LatencySample, time_request, values
 from tests import artifacts
 
 
@@ -57,22 +57,3 @@ def test_values_of_a_request() -> None:
 def test_a_single_token_has_no_time_per_further_token() -> None:
     one = LatencySample(prompt_tokens=9, new_tokens=1, ttft_ms=20.0, token_ms=(), latency_ms=20.0)
     assert values("tpot_ms", [one]) == []
-
-
-def test_warm_up_comes_first_and_is_told_apart() -> None:
-    asked: list[int] = []
-    sample = LatencySample(1, 1, 1.0, (), 1.0)
-
-    def run(i: int) -> LatencySample:
-        asked.append(i)
-        return sample
-
-    found = list(time_requests(run, warmup=2, samples=3, min_seconds=0))
-    assert [warmup for warmup, _ in found] == [True, True, False, False, False]
-    assert asked == [0, 1, 0, 1, 2]  # the samples start at the first prompt whatever the warm-up
-
-
-def test_samples_go_on_until_the_seconds_have_passed() -> None:
-    sample = LatencySample(1, 1, 1.0, (), 1.0)
-    found = list(time_requests(lambda i: sample, warmup=0, samples=1, min_seconds=0.05))
-    assert len(found) > 10

@@ -19,9 +19,7 @@ from autotune.targets.local import run_probe
 from autotune.targets.result import Collector
 from objectives.accuracy import Generation
 from tests import artifacts
-from tests.test_probe import CHOICE, GENERATE, LATENCY, for_artifact
-
-ENDLESS = {**LATENCY, "samples": 10**9}
+from tests.test_probe import CHOICE, ENDLESS, GENERATE, LATENCY, for_artifact
 
 
 def probes_of(parent: int) -> list[psutil.Process]:
@@ -42,7 +40,7 @@ def kill_when_running(how: int) -> threading.Thread:
     return thread
 
 
-def test_a_result_holds_every_row_in_order_and_no_warm_up(tmp_path: Path) -> None:
+def test_a_result_holds_every_row_in_order(tmp_path: Path) -> None:
     reported: list[tuple[float, float, str]] = []
 
     def report(done: float, total: float, note: str = "") -> None:
@@ -50,7 +48,10 @@ def test_a_result_holds_every_row_in_order_and_no_warm_up(tmp_path: Path) -> Non
 
     second = {**CHOICE, "prompts": [[100], [5, 6, 7], [8]]}
     result = run_probe(for_artifact(LATENCY, CHOICE, GENERATE, second), workdir=tmp_path, report=report)
-    assert [s.prompt_tokens for s in result.samples] == [3, 4, 3]
+    assert len(result.samples) >= 3
+    assert [s.prompt_tokens for s in result.samples[:3]] == [3, 4, 3]
+    assert result.timing
+    assert (result.timing.asked.samples, result.timing.asked.prompt_tokens) == (3, (3, 4))
     assert len(result.predictions) == 5
     assert result.predictions[0] == result.predictions[3]  # the same prompt in both tasks
     assert isinstance(result.generations[0], Generation)
@@ -58,8 +59,7 @@ def test_a_result_holds_every_row_in_order_and_no_warm_up(tmp_path: Path) -> Non
     assert result.load_ms > 0
     assert result.peak_rss_mb > 10
     assert result.facts["versions"]["onnxruntime_genai"]
-    assert reported[-1][:2] == (10, 10)
-    assert [r[2] for r in reported if r[2]][-1] == "scoring"
+    assert reported[-1] == (9, 9, "scoring")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,7 +127,7 @@ def test_an_interrupt_does_not_reach_the_probe_but_ends_it(tmp_path: Path) -> No
 
 def whole_run() -> list[dict[str, Any]]:
     return [
-        {"event": "start", "versions": {}, "machine": {}},
+        {"event": "start", "versions": {}, "machine": {}, "settings": {}},
         {"event": "loaded", "load_ms": 5.0, "device": "CPU"},
         {"event": "prediction", "task": 0, "row": 0, "label": 2},
         {"event": "prediction", "task": 0, "row": 1, "label": 0},
@@ -216,11 +216,11 @@ def test_objectives_are_made_of_a_result(tmp_path: Path) -> None:
     result = run_probe(for_artifact({**LATENCY, "samples": 20}), workdir=tmp_path)
     latency = from_probe("latency_ms", result, 0.95)
     assert latency == from_probe("latency_ms.p50", result, 0.95)
-    assert (latency.n, latency.unit) == (20, "ms")
+    assert (latency.n, latency.unit) == (len(result.samples), "ms")
+    assert latency.n >= 20
     assert latency.low is not None
     assert latency.high is not None
     assert latency.low <= latency.value <= latency.high
-    assert from_probe("latency_ms.p95", result, 0.95).high is None  # 20 requests cannot bound it from above
     assert from_probe("peak_rss_mb", result, 0.95).value == result.peak_rss_mb
     with pytest.raises(ValueError, match="not made of a probe's timings"):
         from_probe("accuracy", result, 0.95)
@@ -228,5 +228,5 @@ def test_objectives_are_made_of_a_result(tmp_path: Path) -> None:
 
 def test_one_token_answers_have_no_time_per_further_token(tmp_path: Path) -> None:
     ends = for_artifact({**LATENCY, "ignore_eos": False}, artifact=str(artifacts.artifact_that_ends_at_once()))
-    with pytest.raises(ProbeError, match=r"tpot_ms.* has no value: none of 3"):
+    with pytest.raises(ProbeError, match=r"tpot_ms.* has no value: none of \d+ timed"):
         from_probe("tpot_ms", run_probe(ends, workdir=tmp_path), 0.95)

@@ -20,13 +20,14 @@ CHOICE = {"kind": "choice", "prompts": [[5, 6, 7], [8, 9]], "labels": [[50], [50
 GENERATE = {"kind": "generate", "prompts": [[5, 6, 7]], "max_new_tokens": 4, "stop_ids": [1], "stop_strings": ["@"]}
 LATENCY = {
     "kind": "latency", "prompts": [[5, 6, 7], [8, 9, 10, 11]], "new_tokens": 3, "ignore_eos": True,
-    "warmup": 1, "samples": 3,
+    "samples": 3, "max_seconds": 5,
 }
+ENDLESS = {**LATENCY, "samples": 10**9, "max_seconds": 10**6}
 ROOT = Path(__file__).parent.parent
 
 
 def request(*tasks: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    whole = {"protocol": 2, "artifact": "nowhere", "provider": "cpu", "threads": 1, "tasks": list(tasks)}
+    whole = {"protocol": 3, "artifact": "nowhere", "provider": "cpu", "threads": 1, "tasks": list(tasks)}
     return {**whole, **changed}
 
 
@@ -52,10 +53,11 @@ def probe(folder: Path, asked: Any, *python: str) -> tuple[int, list[dict[str, A
 def test_events_come_in_order_and_imports_stay_light(tmp_path: Path) -> None:
     code, events, stderr = probe(tmp_path, for_artifact(LATENCY, CHOICE, GENERATE), "-X", "importtime")
     assert code == 0
-    assert [e["event"] for e in events if e["event"] != "progress"] == [
-        "start", "loaded", "sample", "sample", "sample", "sample", "memory",
-        "prediction", "prediction", "memory", "generation", "memory", "end",
+    kinds = [e["event"] for e in events if e["event"] != "progress"]
+    assert [kind for kind in kinds if kind not in ("block", "sample")] == [
+        "start", "loaded", "warmed", "memory", "prediction", "prediction", "memory", "generation", "memory", "end"
     ]
+    assert set(kinds[kinds.index("memory") + 1 : kinds.index("prediction")]) == {"block", "sample"}
     assert events[-1] == {"event": "end", "ok": True}
     imported = set(re.findall(r"\|\s+([\w.]+)$", stderr, flags=re.MULTILINE))
     assert "onnxruntime_genai" in imported
@@ -69,14 +71,11 @@ def test_the_start_event_says_what_was_measured_on(tmp_path: Path) -> None:
     assert all(events[0]["versions"].values())
     assert events[0]["machine"]["memory_mb"] > 100
     assert events[0]["machine"]["cores_logical"] >= 1
+    settings = events[0]["settings"]
+    assert (settings["provider"], settings["threads"]) == ("cpu", 1)
+    bound = sys.platform == "linux" and events[0]["machine"]["cores_usable"] > 1
+    assert len(settings["affinity"] or ()) == bound
     assert events[1]["load_ms"] > 0
-
-
-def test_warm_up_samples_are_marked_and_prompts_cycle(tmp_path: Path) -> None:
-    _, events, _ = probe(tmp_path, for_artifact(LATENCY))
-    samples = [e for e in events if e["event"] == "sample"]
-    assert [(s["warmup"], s["prompt_tokens"]) for s in samples] == [(True, 3), (False, 3), (False, 4), (False, 3)]
-    assert all(s["new_tokens"] == 3 for s in samples)
 
 
 def test_native_noise_does_not_reach_stdout(tmp_path: Path) -> None:
@@ -124,7 +123,7 @@ def test_peak_memory_is_the_probes_own_and_not_its_parents(tmp_path: Path) -> No
     ("asked", "reason"),
     [
         ("not json", "cannot read the request request.json"),
-        (request(CHOICE, protocol=1), "protocol: found 1; accepted: 2"),
+        (request(CHOICE, protocol=2), "protocol: found 2; accepted: 3"),
     ],
 )
 def test_a_bad_request_is_an_error_event(tmp_path: Path, asked: Any, reason: str) -> None:
@@ -141,15 +140,23 @@ def test_a_bad_request_is_an_error_event(tmp_path: Path, asked: Any, reason: str
         ([], "the request is a list"),
         (request({"kind": "chose"}), "task 0: kind: found 'chose'; accepted: choice, generate, latency"),
         (request(), "tasks: found .*at least one task"),
-        ({"protocol": 2, "artifact": "a"}, "request: missing provider, threads, tasks"),
+        ({"protocol": 3, "artifact": "a"}, "request: missing provider, threads, tasks"),
         (request(CHOICE, {"kind": "choice", "prompts": [[1]]}), "task 1: missing labels, eos_id"),
-        (request({**LATENCY, "warm_up": 1}), "task 0: unknown key 'warm_up', did you mean 'warmup'"),
+        (request({**LATENCY, "max_second": 1}), "task 0: unknown key 'max_second', did you mean 'max_seconds'"),
+        (request({**LATENCY, "warmup": 3}), "task 0: unknown key 'warmup'"),
         (request(CHOICE, threads=0), "threads: found 0; accepted: an integer >= 1"),
         (request(CHOICE, threads=True), "threads: found True"),
         (request({**CHOICE, "prompts": [[1], []]}), r"prompts\[1\]: found \[\]"),
         (request({**CHOICE, "prompts": [[1, -1]]}), r"prompts\[0\]: found"),
         (request({**LATENCY, "ignore_eos": 1}), "ignore_eos: found 1; accepted: true, false"),
-        (request({**LATENCY, "min_seconds": -1}), "min_seconds: found -1"),
+        (request({**LATENCY, "max_seconds": -1}), "max_seconds: found -1"),
+        (request({**LATENCY, "sustain_seconds": "1m"}), "sustain_seconds: found '1m'; accepted: a number >= 0"),
+        (request({**LATENCY, "resident": 0}), "resident: found 0; accepted: true, false"),
+        (request({**LATENCY, "reference": "a"}), "task 0: reference: found 'a'; accepted: an object"),
+        (request({**LATENCY, "reference": {}}), "task 0: reference: missing artifact"),
+        (request({**LATENCY, "reference": {"artifact": "a", "folder": 1}}), "reference: unknown key 'folder'"),
+        (request({**LATENCY, "reference": {"artifact": "a"}}, CHOICE), "task 0: reference: found before other tasks"),
+        (request(LATENCY, CHOICE, LATENCY), r"found latency in tasks \[0, 2\]; accepted: one latency task"),
         (request({**GENERATE, "stop_strings": [""]}), "stop_strings: found"),
         (request({**CHOICE, "expected": [0, 1]}), "expected found alone; accepted: expected and stop, both or neither"),
         (request({**CHOICE, "stop": [[1, 0]]}), "stop found alone"),
@@ -223,7 +230,7 @@ def test_rows_before_a_look_come_before_those_after_it(tmp_path: Path) -> None:
 def test_threads_are_as_asked(tmp_path: Path) -> None:
     def threads_while_running(asked: int) -> int:
         file = tmp_path / f"{asked}.json"
-        file.write_text(json.dumps(for_artifact({**LATENCY, "samples": 10**9}, threads=asked)))
+        file.write_text(json.dumps(for_artifact(ENDLESS, threads=asked)))
         with subprocess.Popen(
             [sys.executable, "-m", "objectives.probe", str(file)], stdout=subprocess.PIPE, cwd=ROOT
         ) as process:
@@ -241,7 +248,7 @@ def test_threads_are_as_asked(tmp_path: Path) -> None:
 
 def test_the_probe_dies_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "request.json"
-    file.write_text(json.dumps(for_artifact({**LATENCY, "samples": 10**9})))
+    file.write_text(json.dumps(for_artifact(ENDLESS)))
     parent_code = (
         "import subprocess, sys, time\n"
         "p = subprocess.Popen([sys.executable, '-m', 'objectives.probe', sys.argv[1], '--parent-pipe'],"

@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import jsonschema
 import pytest
 from rich.console import Console
 
 from autotune.constraints import parse
 from autotune.report.outcome import judge
-from autotune.report.results import Context, results
+from autotune.report.results import Context, results, schema
 from autotune.report.terminal import Terminal, describe, show, verdict_sentence
 from autotune.stats import Measurement
+from autotune.steadiness import ratio, steadiness
 from autotune.store import Key
-from autotune.trials import INTERRUPTED, TrialRecord
+from autotune.trials import INTERRUPTED, Screened, Screening, Timed, TrialRecord
 from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
+from tests.timings import abba
 
 KEYS = [("accuracy", OBJECTIVES["accuracy"]), ("latency_ms.p95", OBJECTIVES["latency_ms"])]
 UNITS = {"accuracy": "", "latency_ms.p95": "ms", "size_mb": "MB"}
@@ -101,6 +104,24 @@ def test_point_estimates_decide_feasibility_and_intervals_verdicts() -> None:
     trial = results(context, records, judge(records, KEYS, constraints, "knee"), {}, None, {})["trials"][0]
     assert trial["feasible"] is True
     assert trial["verdicts"] == {"accuracy >= 0.78": "INCONCLUSIVE"}
+
+
+def test_a_points_timing_says_how_far_it_can_be_trusted() -> None:
+    timing = abba([(100, 150)] * 2, {5: 0.6}, wanted=6)
+    timed = Timed(steadiness(timing), "fp32", {"latency_ms.p50": ratio(timing, "latency_ms.p50")})
+    kept = tuple(Screened(DeployParams(p), {}, {}, t) for p, t in (("int8", timed), ("int4", None)))
+    context = Context("s", "0" * 64, {}, KEYS, dict(KEYS), [], [], Screening(kept, ()))
+    document = results(context, [], None, {}, None, {})
+    found, none = (point["timing"] for point in document["deploy_points"])
+    assert none is None
+    assert (found["reference"], found["state"], found["disturbed_blocks"], found["blocks"]) == ("fp32", "steady", 1, 8)
+    assert found["ratios"]["latency_ms.p50"]["value"] == pytest.approx(2 / 3)
+    assert "0.6 cores in 1 of 8 blocks" in found["sentence"]
+    part = {**schema(), "required": [], "properties": {"deploy_points": schema()["properties"]["deploy_points"]}}
+    jsonschema.validate({"deploy_points": document["deploy_points"]}, part)
+    found["state"] = "fine"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"deploy_points": document["deploy_points"]}, part)
 
 
 def test_a_limit_on_something_unmeasured_is_an_error() -> None:

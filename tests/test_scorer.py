@@ -22,6 +22,7 @@ from autotune.stage_runner import StageRunner
 from autotune.store import Entry, Key, Store
 from autotune.targets.local import run_probe
 from autotune.workers import Worker
+from objectives.request import PROTOCOL
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 from tests import studies
@@ -104,7 +105,7 @@ def test_rows_are_asked_in_mixed_order_and_answered_in_their_own(engine: Engine)
     order = row_order(data)
     assert sorted(order) == list(range(len(data.valid))) != list(order)
     entry = engine.runner.point(engine.prepared.base, _template(engine), INT4, "cpu", engine.prepared.context_length)
-    request = {"protocol": 2, "artifact": str(entry.path / "artifact"), "provider": "cpu", "threads": 1}
+    request = {"protocol": PROTOCOL, "artifact": str(entry.path / "artifact"), "provider": "cpu", "threads": 1}
     mixed = run_probe({**request, "tasks": [answers_task(data, engine.questions, order)]}, workdir=engine.run.scratch)
     plain = tuple(range(len(data.valid)))
     straight = run_probe({**request, "tasks": [answers_task(data, engine.questions, plain)]},
