@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autotune import looks
 from autotune.constraints import Constraint, Verdict
+from autotune.looks import METHOD, confidence_at
 from autotune.pareto import Miss
 from autotune.stats import Measurement
 
@@ -79,7 +79,7 @@ class Certificate:
     looks: tuple[Look, ...]
     miss: Miss | None = None
     relax_to: float | None = None
-    method: str = looks.METHOD
+    method: str = METHOD
 
     @property
     def chosen(self) -> Look | None:
@@ -94,11 +94,11 @@ def certify(
 
     ``examine(trial, confidence)`` measures it and gives the evidence at that confidence, or the sentence that says
     why it could not be measured. The chance that a model is certified which does not hold its limits is at most
-    (1 - ``confidence``) / 2, all looks together (`looks.confidence_at`).
+    (1 - ``confidence``) / 2, all looks together (`confidence_at`).
     """
     taken: list[Look] = []
     for number, trial in enumerate(finalists, start=1):
-        level = looks.confidence_at(number, len(finalists), confidence)
+        level = confidence_at(number, len(finalists), confidence)
         taken.append(judge(trial, level, constraints, examine(trial, level)))
         if taken[-1].verdict == "PASS":
             return Certificate("PASS", trial, confidence, len(finalists), tuple(taken))

@@ -16,6 +16,7 @@ from tests import studies
 
 #: Short timings: enough requests for a median, of which the tiny model answers hundreds a second.
 TARGET = {"provider": "cpu", "threads": 1, "workload": {"prompt_tokens": 12, "new_tokens": 3, "samples": 6}}
+ONE = {"finalists": 1, "time": "5s"}
 HELD = {"constraints": ["accuracy >= 0.05", "size_mb <= 40"], "certificate": {"finalists": 2, "time": "5s"},
         "budget": {"adapters": 1}}
 
@@ -100,7 +101,7 @@ def test_a_certificate_that_passed_stands_while_what_it_rests_on_does(
     assert again.returncode == 0, again.stderr
     assert "Certified before" in again.stdout
     assert studies.results(out)["certificate"] == before
-    other = studies.run(studies.write_study(folder, target=TARGET, **{**HELD, "certificate": {"finalists": 1, "time": "5s"}}), out)
+    other = studies.run(studies.write_study(folder, target=TARGET, **{**HELD, "certificate": ONE}), out)
     assert other.returncode == 0, other.stderr
     assert "Certified before" not in other.stdout
     assert studies.results(out)["certificate"] != before
@@ -120,7 +121,7 @@ def test_limits_that_so_few_rows_cannot_settle_end_with_exit_4_and_say_how_many_
     valid = max(t["values"]["accuracy"]["value"] for t in studies.results(certified[0])["trials"])
     limit = min(valid, accuracy["value"] - 0.02)
     done = studies.run(studies.write_study(folder, target=TARGET, **{
-        **HELD, "constraints": [f"accuracy >= {limit:.3f}"], "certificate": {"finalists": 1, "time": "5s"}}), folder / "open")
+        **HELD, "constraints": [f"accuracy >= {limit:.3f}"], "certificate": ONE}), folder / "open")
     assert done.returncode == 4, done.stdout + done.stderr
     found = studies.results(folder / "open")
     jsonschema.validate(found, schema())
@@ -159,7 +160,7 @@ def test_a_limit_that_only_the_validation_rows_met_ends_with_exit_3_and_what_to_
 def test_limits_may_be_relative_to_a_baseline(certified: tuple[Path, Any], folder: Path, baseline: str) -> None:
     limits = ["accuracy >= 0.2 * baseline", "latency_ms.p50 <= 50 * baseline", "size_mb <= 0.9 * baseline"]
     done = studies.run(studies.write_study(folder, target=TARGET, **{
-        **HELD, "constraints": limits, "baseline": baseline, "certificate": {"finalists": 1, "time": "5s"}}), folder / baseline)
+        **HELD, "constraints": limits, "baseline": baseline, "certificate": ONE}), folder / baseline)
     assert done.returncode in (0, 4), done.stdout + done.stderr
     found = studies.results(folder / baseline)
     jsonschema.validate(found, schema())
