@@ -17,7 +17,6 @@ from autotune.constraints import Constraint, total_violation
 from autotune.errors import ExportError, ProbeError, StageError, StudyError, TrainingError
 from autotune.ledger import Ledger
 from autotune.limits import Limits
-from autotune.pareto import losses
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
 from autotune.proposals import Proposals, open_study
@@ -27,7 +26,7 @@ from autotune.run_folder import RunFolder
 from autotune.scoring import Scorer
 from autotune.stage_runner import StageRunner
 from autotune.store import Entry
-from autotune.ties import ties
+from autotune.ties import front_ties
 from autotune.trials import Scored, Screened, StageRecord, TrialRecord
 from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams
@@ -87,15 +86,8 @@ class StudyLoop:
 
     def ties(self) -> dict[int, int]:
         """Of the front, the trials whose answers cannot be told from a cheaper one's; trial → the cheapest such."""
-        front = set(self.outcome().front)
-        signed = [(key, o.direction) for key, o in self._config.objectives if o.source != "predictions"]
-        right, costs = {}, {}
-        for record in self.records():
-            file = self._folder.predictions / f"trial-{record.number}.csv"
-            if record.number in front and file.exists():
-                right[record.number] = predictions.load_right(file)
-                costs[record.number] = losses({k: m.value for k, m in record.values.items()}, signed)
-        return ties(right, costs, self._config.file.confidence)
+        front = [r for r in self.records() if r.number in self.outcome().front]
+        return front_ties(front, self._config.objectives, self._folder.predictions, self._config.file.confidence)
 
     def outcome(self) -> Outcome:
         return judge(self.records(), self._config.objectives, self._limits.now(), self._config.file.policy)

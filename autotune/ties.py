@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from autotune.paired import mcnemar
-from autotune.pareto import dominates
+from autotune.pareto import dominates, losses
+from autotune.predictions import load_right
+from autotune.trials import TrialRecord
+from objectives.base import Objective
 
 
 def ties(
@@ -36,3 +40,14 @@ def ties(
         if tied:
             found[trial] = min(tied, key=lambda other: (tuple(costs[other]), other))
     return found
+
+
+def front_ties(
+    front: Sequence[TrialRecord], objectives: Sequence[tuple[str, Objective]], answers: Path, confidence: float
+) -> dict[int, int]:
+    """``ties`` among the trials of a front whose answers were kept in the folder ``answers``."""
+    signed = [(key, o.direction) for key, o in objectives if o.source != "predictions"]
+    files = {r.number: answers / f"trial-{r.number}.csv" for r in front}
+    right = {number: load_right(file) for number, file in files.items() if file.exists()}
+    costs = {r.number: losses({k: m.value for k, m in r.values.items()}, signed) for r in front}
+    return ties(right, costs, confidence)

@@ -42,6 +42,7 @@ from autotune.targets.local import run_probe
 from autotune.targets.timing import Timing
 from autotune.workers import Worker
 from benchmarks.record import record
+from objectives.session import min_generator_length
 from search_spaces.deploy import DeployParams
 
 POINTS = (DeployParams("int8"), DeployParams("int4"))
@@ -86,14 +87,14 @@ class Bench:
                          for _ in range(_PROMPTS)]
 
     def interleaved(self) -> Run:
-        timing = self._timing(self._pair[0], self._pair[1])
+        timing = self.timing(self._pair[0], self._pair[1])
         return Run(ratio(timing, KEY), steadiness(timing))
 
     def apart(self) -> float:
-        medians = [statistics.median(first(self._timing(a), self._args.samples)) for a in self._pair]
+        medians = [statistics.median(first(self.timing(a), self._args.samples)) for a in self._pair]
         return medians[0] / medians[1]
 
-    def _timing(self, artifact: Artifact, beside: Artifact | None = None) -> Timing:
+    def timing(self, artifact: Artifact, beside: Artifact | None = None) -> Timing:
         task: dict[str, Any] = {
             "kind": "latency", "prompts": self._prompts, "new_tokens": self._args.new_tokens, "ignore_eos": True,
             "samples": self._args.samples, "max_seconds": self._args.max_seconds,
@@ -124,11 +125,13 @@ def beside(code: str, *arguments: str) -> Iterator[None]:
         process.wait()
 
 
-def build(model: Path, work: Path, context: int) -> list[Artifact]:
+def build(
+    model: Path, work: Path, context: int, points: Sequence[DeployParams] = POINTS
+) -> list[Artifact]:
     worker, made = Worker(work / "build.log"), []
     try:
-        worker.run(stages.make_template, model, work / "template", template_params(POINTS[0], "cpu", context))
-        for point in POINTS:
+        worker.run(stages.make_template, model, work / "template", template_params(points[0], "cpu", context))
+        for point in points:
             out = work / point.label
             out.mkdir()
             worker.run(stages.make_point, work / "template", model, out, point, "cpu", context)
@@ -139,10 +142,8 @@ def build(model: Path, work: Path, context: int) -> list[Artifact]:
 
 
 def given(folder: Path, label: str) -> Artifact:
-    """An artifact where it lies; the store keeps its shortest generator in a file beside the folder."""
-    info = folder.parent / stages.INFO_FILE
-    shortest = json.loads(info.read_text(encoding="utf-8"))["min_generator_length"] if info.is_file() else 0
-    return Artifact(label, folder, shortest)
+    """An artifact where it lies."""
+    return Artifact(label, folder, min_generator_length(folder))
 
 
 def quiet_ratio(quiet: Sequence[Run]) -> float:

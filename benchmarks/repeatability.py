@@ -1,0 +1,120 @@
+"""How far the timing of a certificate repeats itself: the ratio of two deploy points, measured again and again.
+
+    python benchmarks/repeatability.py --model MODEL_FOLDER [--runs 10]
+    python benchmarks/repeatability.py --artifacts FOLDER FOLDER REFERENCE
+
+Each run times both artifacts as a certificate does, one after the other, each in a fresh process by turns with the
+reference and with requests enough for a p95. The ratio of the two deploy points is the quotient of their ratios to
+the reference; beside it stands the quotient of their own medians. With --model the artifacts are its deploy points
+int8 and int4, and the reference is fp32. What is checked: in nine of ten runs the ratio is within 5 % of the median
+of all. Figures are printed and appended to RESULTS.md beside this file. Exit code 1 where the check fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from autotune.evidence import requests_needed
+from autotune.steadiness import ratio, steadiness, used_samples
+from autotune.targets.timing import Timing
+from benchmarks.noise import KEY, Artifact, Bench, build, given
+from benchmarks.record import record
+from search_spaces.deploy import DeployParams
+
+POINTS = (DeployParams("int8"), DeployParams("int4"), DeployParams("fp32"))
+NEAR = 0.05
+CLAIMED_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Run:
+    """``by_turns`` is the ratio through the reference, ``apart`` that of the artifacts' own medians."""
+
+    by_turns: float
+    apart: float
+    state: str
+
+
+def measure(bench: Bench, pair: Sequence[Artifact], reference: Artifact) -> Run:
+    timings = [bench.timing(artifact, reference) for artifact in pair]
+    ratios = [ratio(timing, KEY).value for timing in timings]
+    medians = [_median(timing) for timing in timings]
+    states = [steadiness(timing).state for timing in timings]
+    return Run(ratios[0] / ratios[1], medians[0] / medians[1], " and ".join(dict.fromkeys(states)))
+
+
+def _median(timing: Timing) -> float:
+    return statistics.median(sample.latency_ms for sample in used_samples(timing))
+
+
+def near(values: Sequence[float]) -> int:
+    """How many are within reach of the median of all."""
+    middle = statistics.median(values)
+    return sum(abs(value / middle - 1) <= NEAR for value in values)
+
+
+def holds(runs: Sequence[Run]) -> bool:
+    return near([run.by_turns for run in runs]) >= CLAIMED_SHARE * len(runs)
+
+
+def tables(runs: Sequence[Run]) -> list[str]:
+    lines = ["| run | ratio by turns with the reference | ratio of medians | state |", "|---|---|---|---|"]
+    lines += [f"| {i} | {run.by_turns:.4f} | {run.apart:.4f} | {run.state} |" for i, run in enumerate(runs, start=1)]
+    by_turns, apart = [run.by_turns for run in runs], [run.apart for run in runs]
+    verdict = "holds" if holds(runs) else "does NOT hold"
+    return [*lines, "", f"Within {NEAR:.0%} of the median of all: {near(by_turns)} of {len(runs)} by turns (from "
+            f"{min(by_turns) / statistics.median(by_turns) - 1:+.1%} to "
+            f"{max(by_turns) / statistics.median(by_turns) - 1:+.1%}), {near(apart)} of {len(runs)} by medians. That "
+            f"{CLAIMED_SHARE:.0%} of the runs are, {verdict} here."]
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", type=Path, help="a Hugging Face folder")
+    which.add_argument("--artifacts", type=Path, nargs=3, help="three folders of ONNX Runtime GenAI")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--samples", type=int, default=requests_needed(["latency_ms.p95"], 0.95))
+    parser.add_argument("--max-seconds", type=float, default=300.0, help="budget of one measurement")
+    parser.add_argument("--prompt-tokens", type=int, default=64)
+    parser.add_argument("--new-tokens", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--no-record", action="store_true", help="leave RESULTS.md as it is")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = options()
+    with tempfile.TemporaryDirectory(prefix="repeatability-") as scratch:
+        work = Path(scratch)
+        if args.model:
+            first, second, reference = build(args.model.resolve(), work, args.context, POINTS)
+            named = f"--model {args.model.name}"
+        else:
+            first, second, reference = (given(folder.resolve(), folder.name) for folder in args.artifacts)
+            named = f"--artifacts {' '.join(folder.name for folder in args.artifacts)}"
+        bench, runs = Bench((first, second), args, work), []
+        for i in range(args.runs):
+            runs.append(measure(bench, (first, second), reference))
+            print(f"run {i + 1} of {args.runs}: {runs[-1]}", flush=True)
+    lines = tables(runs)
+    print("\n".join(lines))
+    if not args.no_record:
+        command = f"python benchmarks/repeatability.py {named} --runs {args.runs} --samples {args.samples}"
+        record("Timing a certificate again", command, f"{KEY} of {first.label} to that of {second.label}, prompts of "
+               f"{args.prompt_tokens} tokens, {args.new_tokens} new ones, {args.threads} threads; reference "
+               f"{reference.label}.", lines)
+    sys.exit(0 if holds(runs) else 1)
+
+
+if __name__ == "__main__":
+    main()
