@@ -109,7 +109,8 @@ class Scorer:
         entry = self._answers(adapter, point, artifact, needed, made)
         result, size = answers.load(entry.path)
         values["size_mb"] = stats.exact(size / MB, 1, OBJECTIVES["size_mb"].unit)
-        stopped, told = None, ()
+        stopped: Stopped | None = None
+        told: tuple[str, ...] = ()
         if result.stopped_after is not None:
             right = answers.right(result, at.data, self._order)
             stopped = Stopped(result.stopped_after, len(at.data.valid), right, needed or 0, ask.stop_error)

@@ -32,7 +32,7 @@ def test_a_pruned_trial_keeps_what_was_known_and_ranks_by_its_violations(tmp_pat
     database = f"sqlite:///{tmp_path / 'study.db'}"
     proposals = Proposals(open_study(database, "p", ["maximize"], ["accuracy"]), space, 0)
     visible = open_study(database, "v", ["maximize", "minimize"], ["accuracy", "size_mb"])
-    ledger = Ledger(visible, POINTS, ["accuracy", "size_mb"], LIMITS)
+    ledger = Ledger(visible, POINTS, ["accuracy", "size_mb"], lambda: LIMITS)
     asked = proposals.next()
     assert asked is not None
     proposal, params = asked
@@ -40,7 +40,7 @@ def test_a_pruned_trial_keeps_what_was_known_and_ranks_by_its_violations(tmp_pat
     early = scored(12, 32, True)
     assert early.stopped is not None
     ledger.prune(ledger.begin(proposal, params, POINTS[1]), early, "adapter/1", {}, [], early.stopped.sentence())
-    first, second = Ledger(visible, POINTS, ["accuracy", "size_mb"], LIMITS).records()
+    first, second = Ledger(visible, POINTS, ["accuracy", "size_mb"], lambda: LIMITS).records()
     assert (first.state, second.state) == ("COMPLETE", "PRUNED")
     assert second.values["accuracy"].n == 32
     assert second.on_base == {"size_mb"}
