@@ -38,12 +38,10 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], confidence: float = 0
     likely to favour either (McNemar 1947, Psychometrika 12:153; the binomial form as in Fay 2010, Biostatistics
     11:373). The interval is ``paired_interval``'s. Raises ValueError for no rows or sides of different lengths.
     """
-    both, only_first, only_second, neither = counts(first, second)
-    n, differing = len(first), only_first + only_second
-    p_value = min(1.0, 2 * float(scipy_stats.binom.cdf(min(only_first, only_second), differing, 0.5)))
-    low, high = paired_interval(*_arrays(both, only_first, only_second, neither), 1.0, confidence)
-    difference = Measurement((only_first - only_second) / n, float(low[0]), float(high[0]), n, "")
-    return Comparison(difference, p_value, only_first, only_second)
+    table = counts(first, second)
+    _, only_first, only_second, _ = table
+    p_value = min(1.0, 2 * float(scipy_stats.binom.cdf(min(only_first, only_second), only_first + only_second, 0.5)))
+    return Comparison(_difference(table, 1.0, confidence), p_value, only_first, only_second)
 
 
 def difference_to_share(
@@ -63,10 +61,15 @@ def difference_to_share(
         raise ValueError(f"share {share}; accepted: above 0, such as 0.97")
     if not -share <= margin <= 1:
         raise ValueError(f"margin {margin}; accepted: {-share:g} to 1, as accuracy - {share:g} · baseline always is")
-    both, only_first, only_second, neither = counts(right_first, right_second)
-    low, high = paired_interval(*_arrays(both, only_first, only_second, neither), share, confidence)
-    n = len(right_first)
-    return Measurement((both + only_first - share * (both + only_second)) / n, float(low[0]), float(high[0]), n, "")
+    return _difference(counts(right_first, right_second), share, confidence)
+
+
+def _difference(table: tuple[int, int, int, int], share: float, confidence: float) -> Measurement:
+    both, only_first, only_second, neither = (np.array([count]) for count in table)
+    low, high = paired_interval(both, only_first, only_second, neither, share, confidence)
+    n = sum(table)
+    value = (table[0] + table[1] - share * (table[0] + table[2])) / n
+    return Measurement(value, float(low[0]), float(high[0]), n, "")
 
 
 def paired_interval(
@@ -166,10 +169,6 @@ def counts(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, int
     one, other = np.asarray(first, bool), np.asarray(second, bool)
     return (int((one & other).sum()), int((one & ~other).sum()), int((~one & other).sum()),
             int((~one & ~other).sum()))
-
-
-def _arrays(*found: int) -> tuple[Counts, ...]:
-    return tuple(np.array([count]) for count in found)
 
 
 def _same_rows(first: Sequence[Any], second: Sequence[Any]) -> None:
