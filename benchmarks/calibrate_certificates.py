@@ -16,7 +16,7 @@ SHARED, OFFSETS = (0.0, 0.8), (-0.005, 0.0, 0.03, 0.06)
 OPENED = (("accuracy", 100, 0.78), ("accuracy", 374, 0.78), ("accuracy", 374, 0.95), ("accuracy", 1421, 0.78),
           ("p50", 50, 0.5), ("p95", 100, 0.95))
 #: Of a first measurement's standard error: how far truths lie from the limit.
-AROUND, APART = (1.0, 2.0, 3.0), (-1.0, 0.25, 0.5, 1.0, 2.0)
+AROUND, APART = (1.0, 2.0, 3.0), (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
 PROMISED = 0.7
 
 
