@@ -17,6 +17,7 @@ to 7 % with it; the second one is as the later ones.)
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import time
@@ -56,8 +57,9 @@ class Interleaver:
         """At least one whole round; more until there are samples enough or the next would outlast the budget."""
         task = self._task
         deadline = time.monotonic() + task.max_seconds + task.sustain_seconds
-        typical_ms = self._warm("artifact")
-        self._per_block = max(_REQUESTS, math.ceil(_SECONDS / (typical_ms / 1000)))
+        gc.freeze()  # what is here by now needs no looking through before every request
+        seconds = self._warm("artifact")
+        self._per_block = max(_REQUESTS, math.ceil(_SECONDS / seconds))
         self._say("memory", peak_rss_mb=peak_rss_mb())  # the artifact's own: the reference is not open yet
         if task.reference and task.resident:
             self._warm("reference")
@@ -118,12 +120,12 @@ class Interleaver:
         self._now = of
 
     def _warm(self, of: Of) -> float:
-        """Ask for the longest prompt until its time is flat; returns that time in milliseconds."""
+        """Ask for the longest prompt until its time is flat; returns the seconds that a request then takes."""
         self._models.use(of)
         found = warm_up(lambda: self._request(of, self._longest).latency_ms)
         self._say("warmed", of=of, requests=found.requests, flat=found.flat)
         self._now = of
-        return found.typical_ms
+        return found.seconds
 
     def _sustain(self) -> None:
         until = time.monotonic() + self._task.sustain_seconds

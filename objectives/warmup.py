@@ -18,11 +18,12 @@ _MAX_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class WarmUp:
-    """``requests`` that were made until ``flat``, or until there were enough of them; ``typical_ms`` of the last."""
+    """``requests`` that were made until ``flat``, or until there were enough of them; the last took ``seconds`` each,
+    with all that lies around what is timed."""
 
     requests: int
     flat: bool
-    typical_ms: float
+    seconds: float
 
 
 def slope(values: Sequence[float]) -> float:
@@ -47,10 +48,12 @@ def flat(times: Sequence[float]) -> bool:
 def warm_up(request: Callable[[], float]) -> WarmUp:
     """Make requests until they are flat: 3 at least, and no more than 40 or 30 s of them. ``request`` makes one and
     returns its milliseconds; each must ask the same."""
-    began, times = time.monotonic(), list[float]()
-    while not flat(times):
-        enough = len(times) >= _MAX_REQUESTS or time.monotonic() - began >= _MAX_SECONDS
+    times, clock = list[float](), [time.perf_counter()]
+    while not (level := flat(times)):
+        enough = len(times) >= _MAX_REQUESTS or clock[-1] - clock[0] >= _MAX_SECONDS
         if enough and len(times) >= AT_LEAST:
-            return WarmUp(len(times), False, statistics.median(times[-AT_LEAST:]))
+            break
         times.append(request())
-    return WarmUp(len(times), True, statistics.median(times[-AT_LEAST:]))
+        clock.append(time.perf_counter())
+    last = [after - before for before, after in itertools.pairwise(clock)][-AT_LEAST:]
+    return WarmUp(len(times), level, statistics.median(last))

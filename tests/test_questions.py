@@ -81,10 +81,10 @@ def test_a_reference_is_beside_the_artifact_where_memory_allows_or_in_its_place(
 def test_a_timing_is_named_by_what_is_measured_and_not_by_where_it_lies(tmp_path: Path) -> None:
     key, other = Key("point", "a" * 32), Key("point", "b" * 32)
 
-    def named(folder: str, reference: Key | None, **changes: Any) -> Any:
+    def named(folder: str, key: Key | None, **changes: Any) -> Any:
         task = latency_task(CHOICE, FIXED, ASK, **{"max_seconds": 9, "reference": Reference(tmp_path / folder, 1),
                                                    **changes})
-        return timed_task(task, reference)
+        return timed_task(task, key)
 
     assert named("x", key) == named("y", key, resident=False, max_seconds=70)
     assert named("x", key, reference=None) == named("x", key)  # there was no memory for it

@@ -9,7 +9,7 @@ from typing import Any
 from autotune.errors import ProbeError
 from autotune.pipeline.progress import Report, silent
 from autotune.steadiness import used_samples
-from autotune.targets.timing import Timing, WarmUp, asked_of, block_of, whole
+from autotune.targets.timing import Timing, WarmUp, asked_of, block_of, lacking
 from objectives.accuracy import Generation
 from objectives.latency import LatencySample
 
@@ -94,9 +94,12 @@ class Collector:
         if self._load_ms is None:
             return "the artifact was not loaded"
         for i, task in enumerate(self.tasks):
-            lacking = self._missing_blocks(task) if task["kind"] == "latency" else self._missing_rows(i)
-            if lacking:
-                return f"task {i} ({task['kind']}) {lacking}"
+            if task["kind"] == "latency":
+                problem = lacking(self._blocks, self._samples, reference="reference" in task)
+            else:
+                problem = self._missing_rows(i)
+            if problem:
+                return f"task {i} ({task['kind']}) {problem}"
             if i not in self._peaks:
                 return f"task {i} ({task['kind']}) has no peak memory"
         return None if self._ended else "the end event is missing"
@@ -122,9 +125,6 @@ class Collector:
             return None
         blocks = tuple(block_of(event, self._samples[i]) for i, event in enumerate(self._blocks))
         return Timing(asked_of(task), tuple(self._warm_ups), blocks)
-
-    def _missing_blocks(self, task: Mapping[str, Any]) -> str | None:
-        return whole(self._blocks, self._samples, reference="reference" in task)
 
     def _missing_rows(self, task: int) -> str | None:
         expected, got = self._rows_asked(task), self._rows.get(task, {})

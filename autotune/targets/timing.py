@@ -96,7 +96,7 @@ def from_json(raw: Mapping[str, Any]) -> Timing:
                   tuple(block_of(b, b["samples"]) for b in raw["blocks"]))
 
 
-def whole(blocks: Iterable[Mapping[str, Any]], got: Mapping[int, Sequence[Any]], *, reference: bool) -> str | None:
+def lacking(blocks: Iterable[Mapping[str, Any]], got: Mapping[int, Sequence[Any]], *, reference: bool) -> str | None:
     """What the events of a task lack, as part of a sentence; None where there are whole rounds and all samples."""
     events = list(blocks)
     short = [i for i, event in enumerate(events) if len(got.get(i, ())) < event["requests"]]
