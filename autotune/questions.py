@@ -16,7 +16,7 @@ _DISTINCT_PROMPTS = 4
 #: Bytes of memory that an open artifact takes, by its size on disk.
 _OPEN_COPIES = 2.5
 #: The budget of a screening's timing: it lasts as long as weights take to be read, again and again.
-_SCREENING_S, _SCREENING_S_PER_GB = 30.0, 60.0
+_SCREENING_S, _SCREENING_S_PER_GB = 15.0, 60.0
 
 
 @dataclass(frozen=True)
