@@ -71,11 +71,23 @@ class Steadiness:
 
 
 def used_blocks(timing: Timing) -> tuple[Block, ...]:
-    """Those of the rounds that nothing disturbed; all, where these gave fewer samples than were asked for."""
-    disturbed = {block.round for block in timing.blocks if block.disturbed}
-    quiet = tuple(block for block in timing.blocks if block.round not in disturbed)
-    enough = len(_samples(quiet, "artifact")) >= timing.asked.samples
-    return quiet if enough else timing.blocks
+    """Those of the rounds that nothing disturbed; where these gave fewer samples than were asked for, of the least
+    disturbed ones too, until there are as many. It is the load that chooses among rounds, never their times."""
+    rounds: dict[int, list[Block]] = {}
+    for block in timing.blocks:
+        rounds.setdefault(block.round, []).append(block)
+
+    def load(number: int) -> tuple[bool, float]:
+        return any(b.disturbed for b in rounds[number]), max(b.outside_cores + (b.steal or 0) for b in rounds[number])
+
+    used: set[int] = set()
+    samples = 0
+    for number in sorted(rounds, key=load):
+        if load(number)[0] and samples >= timing.asked.samples:
+            break
+        used.add(number)
+        samples += len(_samples(rounds[number], "artifact"))
+    return tuple(block for block in timing.blocks if block.round in used)
 
 
 def used_samples(timing: Timing) -> tuple[LatencySample, ...]:

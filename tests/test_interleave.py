@@ -169,5 +169,6 @@ def test_a_machine_that_others_keep_busy_is_said_to_be(tmp_path: Path) -> None:
     found = steadiness(result.timing)
     assert found.state == "disturbed"
     assert found.outside_cores > 0.3
-    assert used_blocks(result.timing) == result.timing.blocks
+    assert len(result.samples) >= 8
+    assert any(block.disturbed for block in used_blocks(result.timing))
     assert f"cores in {found.disturbed_blocks} of {found.blocks} blocks" in found.sentence()

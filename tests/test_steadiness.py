@@ -35,9 +35,11 @@ def test_a_round_with_a_disturbed_block_does_not_count() -> None:
     assert found.sentence() == "other processes took 0.9 cores in 1 of 12 blocks, which were timed again"
 
 
-def test_with_too_few_undisturbed_samples_all_count_and_it_is_said() -> None:
+def test_with_too_few_undisturbed_samples_the_least_disturbed_count_too_and_it_is_said() -> None:
     timing = abba([(100, 150), (300, 450)], {4: 0.5, 7: 0.7}, wanted=8)
     assert len(used_samples(timing)) == 12
+    slower = abba([(90, 135), (100, 150), (300, 450)], {1: 0.9, 8: 0.5, 11: 0.7}, wanted=8)
+    assert {b.round for b in used_blocks(slower)} == {1, 2}  # the quicker round was the busier one
     found = steadiness(timing)
     assert found.state == "disturbed"
     assert found.outside_cores == pytest.approx(0.6)
