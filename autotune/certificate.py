@@ -21,7 +21,7 @@ class Tested:
 
     For a relative constraint ``measured`` is a difference to, or a ratio with, the baseline, as ``what`` says.
     ``settle()`` calculates how many of what was ``counted`` ("test rows", "requests") would settle it in all.
-    ``doubt`` is a sentence for why the measurement settles nothing, whatever its interval.
+    ``doubt`` is a sentence for why the interval is wider than what was measured, or open.
     """
 
     measured: Measurement
@@ -127,8 +127,6 @@ def judge(trial: int, confidence: float, constraints: Sequence[Constraint], evid
 def _hold(constraint: Constraint, tested: Tested) -> Held:
     plain = Constraint(constraint.expr, constraint.objective, constraint.op, tested.bound)
     verdict = plain.verdict(tested.measured.low, tested.measured.high)
-    if tested.doubt:
-        verdict = "INCONCLUSIVE"
     unsettled = verdict == "INCONCLUSIVE" and not tested.doubt
     return Held(constraint, tested, verdict, tested.settle() if unsettled and tested.settle else None)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autotune import paired, power, stats
 from autotune.certificate import Tested
 from autotune.constraints import Constraint
 from autotune.stats import Measurement
-from objectives.base import OBJECTIVES, parse_key
+from autotune.steadiness import Steadiness
+from objectives.base import OBJECTIVES, Direction, parse_key
 from objectives.latency import VALUES
 
 _SHARES = ("accuracy", "exact_match")
@@ -20,15 +21,15 @@ class Measured:
     """One model measured anew.
 
     ``values`` by key; ``right`` tells for each test row whether it was answered right; ``timings`` are the requests'
-    values by objective (``latency_ms``); ``ratios`` to the baseline's by key, from interleaved blocks. ``doubt`` is
-    the sentence for why the timings settle nothing, None where the machine kept still.
+    values by objective (``latency_ms``); ``ratios`` to the baseline's by key, from interleaved blocks. ``unsteady`` is
+    None where the machine kept still while it was timed.
     """
 
     values: Mapping[str, Measurement]
     right: tuple[bool, ...]
     timings: Mapping[str, Sequence[float]]
     ratios: Mapping[str, Measurement]
-    doubt: str | None
+    unsteady: Steadiness | None
 
 
 def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None, confidence: float) -> Tested:
@@ -37,24 +38,23 @@ def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None
     Raises:
         KeyError: its objective was not measured; that never counts as met.
     """
-    timed = constraint.objective.partition(".")[0] in VALUES
-    doubt = found.doubt if timed else None
     if constraint.relative:
-        return _relative(constraint, found, baseline, confidence, doubt)
+        return _relative(constraint, found, baseline, confidence)
     value, bound = found.values[constraint.objective], constraint.bound
     if constraint.objective in _SHARES:
         right, n = sum(found.right), len(found.right)
         return Tested(value, bound, constraint.objective, "test rows",
                       lambda: power.rows_to_settle(right, n, bound, constraint.op, confidence))
-    if timed:
-        return _timed(constraint, found, confidence, doubt)
+    if constraint.objective.partition(".")[0] in VALUES:
+        return _timed(constraint, found, confidence)
     return Tested(value, bound, constraint.objective)
 
 
-def _timed(constraint: Constraint, found: Measured, confidence: float, doubt: str | None) -> Tested:
+def _timed(constraint: Constraint, found: Measured, confidence: float) -> Tested:
     """A percentile holds its limit exactly where enough of the requests do."""
-    value = found.values[constraint.objective]
     objective, statistic = parse_key(constraint.objective)
+    value = _borne_out(found.values[constraint.objective], found.unsteady, objective.direction)
+    doubt = found.unsteady.sentence() if found.unsteady else None
     upper = constraint.op == "<="
     if statistic is None or not statistic[1:].isdigit():
         return Tested(value, constraint.bound, constraint.objective, doubt=doubt)
@@ -66,8 +66,23 @@ def _timed(constraint: Constraint, found: Measured, confidence: float, doubt: st
                   lambda: power.samples_to_settle(within, len(samples), share, confidence), doubt)
 
 
+def _borne_out(value: Measurement, unsteady: Steadiness | None, direction: Direction) -> Measurement:
+    """The interval that timings on a machine which did not keep still bear out.
+
+    Other processes can only slow requests down, so of a disturbed timing the slow end stands and the other is
+    open: a limit that holds even so does hold. Where the level drifted, both ends move by as much as it did.
+    """
+    if unsteady is None:
+        return value
+    if unsteady.state == "disturbed":
+        return replace(value, low=None) if direction == "minimize" else replace(value, high=None)
+    share = abs(unsteady.drift.change)
+    return replace(value, low=None if value.low is None else value.low * (1 - share),
+                   high=None if value.high is None else value.high * (1 + share))
+
+
 def _relative(
-    constraint: Constraint, found: Measured, baseline: Measured | None, confidence: float, doubt: str | None
+    constraint: Constraint, found: Measured, baseline: Measured | None, confidence: float
 ) -> Tested:
     key, share, offset = constraint.objective, constraint.share, constraint.offset
     if baseline is None:
@@ -79,9 +94,19 @@ def _relative(
         return Tested(difference, offset, what, "test rows", lambda: power.rows_to_settle_paired(
             found.right, baseline.right, share, offset, confidence))
     if not offset and key in found.ratios:
-        return Tested(found.ratios[key], share, f"{key} as a share of the baseline's", doubt=doubt)
+        # Blocks by turns drift together; what other processes took, they may have taken from one of the two.
+        disturbed = found.unsteady if found.unsteady and found.unsteady.state == "disturbed" else None
+        return _in_doubt(Tested(found.ratios[key], share, f"{key} as a share of the baseline's"), disturbed)
     mine, theirs = found.values[key], baseline.values[key]
-    return Tested(_difference(mine, theirs, share), offset, what, doubt=doubt)
+    timed = key.partition(".")[0] in VALUES
+    unsteady = (found.unsteady or baseline.unsteady) if timed else None
+    return _in_doubt(Tested(_difference(mine, theirs, share), offset, what), unsteady)
+
+
+def _in_doubt(about: Tested, unsteady: Steadiness | None) -> Tested:
+    if unsteady is None:
+        return about
+    return replace(about, measured=replace(about.measured, low=None, high=None), doubt=unsteady.sentence())
 
 
 def _difference(mine: Measurement, theirs: Measurement, share: float) -> Measurement:

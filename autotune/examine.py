@@ -24,6 +24,7 @@ from autotune.run_folder import RunFolder
 from autotune.scoring import Scorer
 from autotune.stage_runner import StageRunner
 from autotune.stats import Measurement
+from autotune.steadiness import Steadiness
 from autotune.store import Entry
 from autotune.targets.result import ProbeResult
 from autotune.trials import Timed, TrialRecord
@@ -76,7 +77,7 @@ class Examiner:
         told = self._answers(artifact, name)
         found = self._values(artifact, timed, told, confidence)
         found |= self._readings(artifact, name, confidence, constraints, timed)
-        measured = Measured(found, self._right(told), _timings(timed), state.ratios if state else {}, _doubt(state))
+        measured = Measured(found, self._right(told), _timings(timed), state.ratios if state else {}, _unsteady(state))
         baseline = self._baseline(confidence, constraints)
         target, adapter = self._at.target, self._adapter(record.adapter).path
         logits = self._run.call(
@@ -150,6 +151,8 @@ class Examiner:
             timed = self._time(folder, "the baseline", confidence)
             found |= answers.system_measurements(timed, self._ask.asked, confidence)
             found |= self._readings(folder, "the baseline", confidence, relative, timed)
+            state = answers.timed(timed, self._ask.asked, confidence, self._at.reference.label)
+            return Measured(found, right, {}, {}, _unsteady(state))
         return Measured(found, right, {}, {}, None)
 
     def _probe(self, artifact: Path, task: Mapping[str, Any], title: str, *, timed: bool) -> ProbeResult:
@@ -171,8 +174,6 @@ def _timings(result: ProbeResult) -> dict[str, Sequence[float]]:
     return {name: values(name, result.samples) for name in VALUES}
 
 
-def _doubt(timed: Timed | None) -> str | None:
-    """Why the timings settle nothing; None where the machine kept still."""
-    if timed is None or timed.steadiness.state == "steady":
-        return None
-    return timed.steadiness.sentence()
+def _unsteady(timed: Timed | None) -> Steadiness | None:
+    """How the machine did not keep still; None where it did."""
+    return None if timed is None or timed.steadiness.state == "steady" else timed.steadiness

@@ -11,17 +11,18 @@ from autotune.constraints import Constraint, parse
 from autotune.evidence import Measured, judged_by, requests_needed
 from autotune.report.certificate import as_json, sentences
 from autotune.stats import Measurement, exact, exact_proportion, percentile
+from autotune.steadiness import Drift, Steadiness
 
 LIMITS = (parse("accuracy >= 0.75"), parse("latency_ms.p95 <= 400"))
 UNITS = {"accuracy": "", "latency_ms.p95": "ms", "size_mb": "MB"}
 
 
 def measured(right: int, n: int, confidence: float, samples: Sequence[float] = (200.0,) * 120,
-             doubt: str | None = None) -> Measured:
+             unsteady: Steadiness | None = None) -> Measured:
     flags = tuple(i < right for i in range(n))
     values = {"accuracy": exact_proportion(right, n, confidence), "size_mb": exact(300.0, 1, "MB"),
               "latency_ms.p95": percentile(samples, 0.95, confidence, "ms")}
-    return Measured(values, flags, {"latency_ms": samples}, {}, doubt)
+    return Measured(values, flags, {"latency_ms": samples}, {}, unsteady)
 
 
 def evidence(found: Measured, confidence: float, constraints: Sequence[Constraint] = LIMITS,
@@ -65,13 +66,35 @@ def test_one_limit_that_is_not_settled_keeps_a_trial_from_passing() -> None:
     assert look.verdict == "INCONCLUSIVE"
 
 
-def test_a_machine_that_did_not_keep_still_settles_nothing_about_times_and_all_about_answers() -> None:
-    found = measured(300, 320, 0.95, doubt="other processes took 0.8 cores in 5 of 12 blocks")
+DISTURBED = Steadiness("disturbed", 0.8, 5, 12, None, Drift(0.0, 1.0), 3, True)
+DRIFTING = Steadiness("drifting", 0.0, 0, 12, None, Drift(0.2, 1e-4), 3, True)
+
+
+@pytest.mark.parametrize(("level", "unsteady", "verdict"), [
+    (200.0, DISTURBED, "PASS"),  # without the load it would have been faster still
+    (500.0, DISTURBED, "INCONCLUSIVE"), (500.0, None, "FAIL"),
+    (200.0, DRIFTING, "PASS"), (380.0, DRIFTING, "INCONCLUSIVE"), (450.0, DRIFTING, "INCONCLUSIVE"),
+    (380.0, None, "PASS"), (600.0, DRIFTING, "FAIL"),
+])
+def test_a_machine_that_did_not_keep_still_settles_only_what_it_could_not_have_changed(
+    level: float, unsteady: Steadiness | None, verdict: str
+) -> None:
+    found = measured(300, 320, 0.95, [level] * 120, unsteady)
     look = judge(1, 0.95, LIMITS, evidence(found, 0.95))
-    assert [h.verdict for h in look.held] == ["PASS", "INCONCLUSIVE"]
-    assert look.held[1].needed is None
-    text = told(Certificate("INCONCLUSIVE", 1, 0.95, 1, (look,)))
-    assert "not settled, because other processes took 0.8 cores" in text
+    assert [h.verdict for h in look.held] == ["PASS", verdict]
+    if verdict == "INCONCLUSIVE":
+        assert look.held[1].needed is None
+        text = told(Certificate("INCONCLUSIVE", 1, 0.95, 1, (look,)))
+        assert unsteady is not None
+        assert f"not settled, because {unsteady.sentence()}" in text
+
+
+def test_a_ratio_by_turns_stands_on_a_machine_that_drifts_and_falls_on_one_that_is_disturbed() -> None:
+    limit = parse("latency_ms.p50 <= 0.5 * baseline").resolved({"latency_ms.p50": 400.0})
+    ratio, value = Measurement(0.45, 0.44, 0.47, 12, ""), Measurement(190.0, 170.0, 230.0, 60, "ms")
+    for unsteady, verdict in ((DRIFTING, "PASS"), (DISTURBED, "INCONCLUSIVE")):
+        found = Measured({"latency_ms.p50": value}, (), {}, {"latency_ms.p50": ratio}, unsteady)
+        assert judge(1, 0.95, (limit,), evidence(found, 0.95, (limit,), found)).verdict == verdict
 
 
 def test_a_constraint_that_was_not_measured_is_an_error() -> None:
