@@ -32,7 +32,7 @@ def screen(
             dropped.append(Dropped(point, f"{error.stage}: {error.reason}"))
         else:
             if found.timed and found.timed.steadiness.state != "steady":
-                say(f"{point.label}: while its latency was measured, {found.timed.steadiness.sentence()}")
+                say(f"the latency of {point.label} is not steady: {found.timed.steadiness.sentence()}")
             reasons = broken(found, constraints)
             if not reasons:
                 kept.append(found)

@@ -166,7 +166,7 @@ class StudyLoop:
             return
         self._failures.clear()
         if scored.timed and scored.timed.steadiness.state != "steady":
-            self._terminal.warn(f"trial {trial.number}: while its latency was measured, "
+            self._terminal.warn(f"the latency of trial {trial.number} is not steady: "
                                 f"{scored.timed.steadiness.sentence()}")
         record = {name: asdict(stage) for name, stage in
                   {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
