@@ -121,13 +121,13 @@ def _difference(mine: Measurement, theirs: Measurement, share: float) -> Measure
 
 
 def requests_needed(keys: Sequence[str], confidence: float, fewest: int = 50) -> int:
-    """Requests to time so that each key's percentile has both ends, 1.6 times the least: with just that the upper end
-    would be the slowest request of all."""
+    """Requests to time so that each key's percentile has both ends: a quarter more than the least, with which the
+    upper end would be the slowest request of all."""
     needed = fewest
     for key in keys:
         name, _, _ = key.partition(".")
         if name in VALUES and name in OBJECTIVES:
             statistic = parse_key(key)[1]
             if statistic and statistic[1:].isdigit():
-                needed = max(needed, -(-8 * stats.samples_needed(int(statistic[1:]) / 100, confidence) // 5))
+                needed = max(needed, -(-5 * stats.samples_needed(int(statistic[1:]) / 100, confidence) // 4))
     return needed

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from autotune.constraints import Constraint
 from autotune.errors import StageError
 from autotune.pareto import Candidate, Miss, nearest_miss
-from autotune.report.wording import show
+from autotune.report.terminal import show
 from autotune.scoring import Scorer
 from autotune.trials import Dropped, Screened, Screening
 from objectives.latency import VALUES
@@ -32,7 +32,7 @@ def screen(
             dropped.append(Dropped(point, f"{error.stage}: {error.reason}"))
         else:
             if found.timed and found.timed.steadiness.state != "steady":
-                say(f"{point.label}'s latency is in doubt: {found.timed.steadiness.sentence()}")
+                say(f"the latency of {point.label} is not steady: {found.timed.steadiness.sentence()}")
             reasons = broken(found, constraints)
             if not reasons:
                 kept.append(found)

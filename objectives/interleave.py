@@ -36,6 +36,8 @@ _ABBA: tuple[Of, ...] = ("artifact", "reference", "reference", "artifact")
 #: the ratio an interval, where more than a few samples are asked for.
 _REQUESTS, _SECONDS = 2, 0.2
 _BLOCKS_OF_ARTIFACT = 8
+#: Rounds beyond which blocks grow longer instead, as each turn costs an untimed request, or opening a model anew.
+_MOST_ROUNDS, _MOST_ROUNDS_REOPENING = 20, 4
 #: Untimed requests after the other model has run: they wake the threads and refill the caches.
 _LEAD_IN = 1
 
@@ -50,7 +52,7 @@ class Interleaver:
         self._now: Of | None = None
         self._began = 0.0
         self._blocks = itertools.count()
-        self._per_block = _REQUESTS
+        self._requests: dict[Of, int] = {"artifact": _REQUESTS, "reference": _REQUESTS}
         self._longest = max(range(len(task.prompts)), key=lambda i: len(task.prompts[i]))
 
     def run(self) -> None:
@@ -58,14 +60,13 @@ class Interleaver:
         task = self._task
         deadline = time.monotonic() + task.max_seconds + task.sustain_seconds
         gc.freeze()  # what is here by now needs no looking through before every request
-        seconds = self._warm("artifact")
-        self._per_block = max(_REQUESTS, math.ceil(_SECONDS / seconds))
+        pattern = _ABBA if task.reference else ("artifact",)
+        self._requests = self._block_lengths(pattern, self._warm("artifact"))
         self._say("memory", peak_rss_mb=peak_rss_mb())  # the artifact's own: the reference is not open yet
         if task.reference and task.resident:
             self._warm("reference")
         self._sustain()
-        pattern = _ABBA if task.reference else ("artifact",)
-        per_round = pattern.count("artifact") * self._per_block
+        per_round = pattern.count("artifact") * self._requests["artifact"]
         wanted = self._rounds(pattern)
         good, longest = 0, 0.0
         self._began = time.monotonic()
@@ -77,17 +78,29 @@ class Interleaver:
             if good >= wanted or time.monotonic() + longest > deadline:
                 return
 
+    def _block_lengths(self, pattern: tuple[Of, ...], seconds: float) -> dict[Of, int]:
+        """Requests of a block of each, the artifact's taking ``seconds``.
+
+        The reference gets half as many where all requests are alike: its level is no result of its own.
+        """
+        task = self._task
+        most = _MOST_ROUNDS if task.resident or not task.reference else _MOST_ROUNDS_REOPENING
+        own = max(_REQUESTS, math.ceil(_SECONDS / seconds),
+                  math.ceil(task.samples / (most * pattern.count("artifact"))))
+        alike = task.ignore_eos and len({len(prompt) for prompt in task.prompts}) == 1
+        return {"artifact": own, "reference": max(_REQUESTS, math.ceil(own / 2)) if alike else own}
+
     def _rounds(self, pattern: tuple[Of, ...]) -> int:
         """How many undisturbed rounds give the samples, and blocks enough to judge them by."""
         of_artifact, samples = pattern.count("artifact"), self._task.samples
         fewest = min(_BLOCKS_OF_ARTIFACT, math.ceil(samples / _REQUESTS))
-        return max(math.ceil(samples / (of_artifact * self._per_block)), math.ceil(fewest / of_artifact))
+        return max(math.ceil(samples / (of_artifact * self._requests["artifact"])), math.ceil(fewest / of_artifact))
 
     def _round(self, number: int, pattern: tuple[Of, ...], first: int) -> bool:
         """One round from prompt ``first`` on; True where no block of it was disturbed."""
         disturbed = False
         for place, of in enumerate(pattern):
-            disturbed |= self._block(of, number, first + place // 2 * self._per_block)
+            disturbed |= self._block(of, number, first + place // 2 * self._requests[of])
         return not disturbed
 
     def _block(self, of: Of, number: int, first: int) -> bool:
@@ -95,7 +108,7 @@ class Interleaver:
         the events would take part of the machine."""
         self._turn_to(of)
         at, start = time.monotonic() - self._began, quiet.counters()
-        samples = [self._request(of, first + i) for i in range(self._per_block)]
+        samples = [self._request(of, first + i) for i in range(self._requests[of])]
         load = quiet.between(start, quiet.counters())
         block = next(self._blocks)
         self._say(

@@ -194,4 +194,3 @@ def test_requests_are_enough_for_both_ends_of_every_percentile(keys: list[str], 
         interval = percentile(list(range(n)), int(statistic[1:]) / 100, 0.95)
         assert interval.low is not None
         assert interval.high is not None
-        assert interval.high < n - 1 or statistic == "p50"  # not just the slowest request of all
