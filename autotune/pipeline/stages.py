@@ -121,10 +121,15 @@ def compare_logits(
     model_dir: Path, adapter: Path, artifact: Path, prompts: Sequence[tuple[int, ...]], provider: str, threads: int,
     min_generator_length: int,
 ) -> dict[str, Any]:
-    """How far an adapter's artifact is from the adapted PyTorch model: next-token logits, as a record."""
+    """How far an adapter's artifact is from the adapted PyTorch model: next-token logits, as a record.
+
+    It is no verdict: what rounding changes here is what the artifact's accuracy is measured for.
+    """
     from autotune.pipeline.verify import verify_logits
 
-    return asdict(verify_logits(model_dir, artifact, prompts, provider, threads, min_generator_length, adapter))
+    found = asdict(verify_logits(model_dir, artifact, prompts, provider, threads, min_generator_length, adapter))
+    del found["ok"]
+    return found
 
 
 def require_provider(provider: str) -> None:
