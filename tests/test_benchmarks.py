@@ -144,7 +144,8 @@ def test_real_shapes_have_the_published_sizes() -> None:
     counts = {}
     for name, shape in shapes.SHAPES.items():
         counts[name] = sum(torch.Size(dims).numel() for _, dims in shapes.tensors(shape))
-    assert counts == {"llama-3.2-1b": 1_235_814_400, "phi-3-mini": 3_821_079_552}
+    assert counts == {"llama-135m": 134_515_008, "qwen-0.5b": 494_032_768, "llama-3.2-1b": 1_235_814_400,
+                      "phi-3-mini": 3_821_079_552}
 
 
 def test_a_machine_that_is_too_small_is_told_what_is_lacking() -> None:

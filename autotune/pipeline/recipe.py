@@ -69,7 +69,7 @@ def spread(examples: Sequence[Example], count: int) -> list[Example]:
 
 
 class TrainingState:
-    """How far one adapter's training is. ``vocab`` is the vocabulary's size, ``has_valid`` whether rows are held out."""
+    """How far one adapter's training is. ``vocab`` is a number of tokens, ``has_valid`` whether rows are held out."""
 
     def __init__(self, params: AdapterParams, examples: int, vocab: int, has_valid: bool) -> None:
         self.params = params

@@ -42,16 +42,21 @@ def pack(examples: Sequence[Sequence[Example]], device: torch.device) -> PackedB
     answers = torch.bincount(of, minlength=len(rows))
     if device.type == "cuda":
         batch, of = _round(batch, of)
+    tensors = (batch.ids, batch.row, batch.column, batch.target, of, answers)
+    ids, row, column, target, of, answers = (_move(tensor, device) for tensor in tensors)
     return PackedBatch(
-        Batch(
-            batch.ids.to(device), batch.row.to(device), batch.column.to(device), batch.target.to(device), batch.tokens
-        ),
-        Parts(of.to(device), answers.to(device)),
+        Batch(ids, row, column, target, batch.tokens),
+        Parts(of, answers),
         _groups(rows, device),
         rows,
         tuple(max(own) for own in lengths),
         tuple(sum(own) for own in lengths),
     )
+
+
+def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """To the device, without waiting for what it is busy with."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _round(batch: Batch, of: torch.Tensor) -> tuple[Batch, torch.Tensor]:
@@ -73,4 +78,4 @@ def _groups(rows: Sequence[int], device: torch.device) -> Groups | None:
         gather += [start + i if i < own else start for i in range(most)]
         scatter += [number * most + i for i in range(own)]
         start += own
-    return Groups(torch.tensor(gather, device=device), torch.tensor(scatter, device=device))
+    return Groups(_move(torch.tensor(gather), device), _move(torch.tensor(scatter), device))

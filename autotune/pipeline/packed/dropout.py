@@ -20,8 +20,15 @@ class Dropout:
     width: int
 
 
+class Place(Protocol):
+    """A module with LoRA matrices: its name in the model, and its number among its like."""
+
+    name: str
+    number: torch.Tensor
+
+
 class Noise(Protocol):
-    def of(self, z: torch.Tensor, name: str, number: torch.Tensor) -> torch.Tensor:
+    def of(self, z: torch.Tensor, place: Place) -> torch.Tensor:
         """Factors for the input [rows, tokens, features] of a module: 0, or 1 / (1 - rate)."""
 
 
@@ -31,12 +38,12 @@ class DrawnNoise:
     def __init__(self, adapters: Sequence[Dropout]) -> None:
         self._adapters = adapters
 
-    def of(self, z: torch.Tensor, name: str, number: torch.Tensor) -> torch.Tensor:
+    def of(self, z: torch.Tensor, place: Place) -> torch.Tensor:
         noise = torch.ones_like(z, requires_grad=False)
         start = 0
         for adapter in self._adapters:
             end = start + adapter.rows
-            if adapter.rate and name in adapter.modules:
+            if adapter.rate and place.name in adapter.modules:
                 keep = 1 - adapter.rate
                 drawn = z.new_empty(adapter.rows, adapter.width, z.shape[-1]).bernoulli_(keep, generator=adapter.rng)
                 noise[start:end, : adapter.width] = drawn.div_(keep)
@@ -62,10 +69,10 @@ class HashedNoise:
         self.row = row.to(device)
         self.rate = rates.repeat_interleave(rows).to(device)
 
-    def of(self, z: torch.Tensor, name: str, number: torch.Tensor) -> torch.Tensor:
+    def of(self, z: torch.Tensor, place: Place) -> torch.Tensor:
         tokens = torch.arange(z.shape[1], dtype=torch.int32, device=z.device)
         features = torch.arange(z.shape[2], dtype=torch.int32, device=z.device)
-        row = _mix(_mix(self.seed + number.int() * _STEP) + self.row)
+        row = _mix(_mix(self.seed + place.number.int() * _STEP) + self.row)
         place = _mix(row[:, None] + tokens)
         drawn = _mix(place[:, :, None] + features * _STEP) & 0x7FFFFFFF
         rate = self.rate[:, None, None]

@@ -72,7 +72,7 @@ class PackedLinear(torch.nn.Module):
         y = self.base(x)
         z = x.to(compute)
         if shared.noise is not None:
-            z = z * shared.noise.of(z, self.name, self.number)
+            z = z * shared.noise.of(z, self)
         if shared.groups is not None:
             z = z.index_select(0, shared.groups.gather)
         delta = _Adapters.apply(z.reshape(len(down), -1, z.shape[-1]), down, up, scale)  # type: ignore[no-untyped-call]
@@ -148,7 +148,9 @@ def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``total`` + a b, in the memory of ``total``."""
+    """``total`` + a b; in the memory of ``total``, unless a compiler can add while it does something else."""
+    if torch.compiler.is_compiling():
+        return total + _product(a, b)
     if a.shape[0] == 1:
         total[0].addmm_(a[0], b[0])
         return total

@@ -14,7 +14,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Site:
-    """``name`` is the module's in the model; it maps ``inputs`` features to ``outputs`` by a matrix of type ``dtype``."""
+    """``name`` is the module's in the model; it maps ``inputs`` features to ``outputs``, by weights of ``dtype``."""
 
     name: str
     inputs: int
