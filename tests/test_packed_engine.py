@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from autotune.errors import TrainingError
 from autotune.pipeline import batching
+from autotune.pipeline.frozen_base import load_frozen
 from autotune.pipeline.packed import engine, pack
 from autotune.pipeline.packed.engine import train_packed
 from autotune.pipeline.packed.slots import AdapterJob
@@ -79,6 +80,15 @@ def test_losses_in_fp32_are_those_of_peft(base: Path, tmp_path: Path) -> None:
         state, valid_loss, _ = alone(model, base, job, tmp_path / "alone")
         assert result.losses == pytest.approx(state.losses, rel=1e-5)
         assert result.valid_loss == pytest.approx(valid_loss, rel=1e-5)
+
+
+def test_adapters_on_an_nf4_base_are_those_of_peft(base: Path, tmp_path: Path) -> None:
+    model = load_frozen(base, "nf4", "cpu")
+    wanted = jobs(tmp_path, [replace(params, base_precision="nf4") for params in DIFFERENT[:3]])
+    for job, result in zip(wanted, trained(train_packed(model, base, DATA, wanted, width=3)), strict=True):
+        state, _, matrices = alone(model, base, job, tmp_path / "alone")
+        assert result.losses == pytest.approx(state.losses, rel=1e-4)
+        assert distance(weights(job.out), matrices) < 1e-2
 
 
 def test_a_paused_adapter_goes_on_as_if_it_had_not_stopped(base: Path, tmp_path: Path) -> None:
@@ -183,7 +193,7 @@ def test_seconds_are_shared_out_and_progress_counts_all_steps(base: Path, tmp_pa
         report=lambda done, total, note="": calls.append((done, total, note)),
     ))  # fmt: skip
     assert [call[:2] for call in calls] == [(2, 10), (4, 10), (6, 10), (8, 10), (9, 10), (10, 10)]
-    assert calls[0][2].startswith("2 adapters together, mean loss ")
+    assert calls[0][2].startswith("2 at once, mean loss ")
     assert all(result.seconds > 0 for result in found)
 
 

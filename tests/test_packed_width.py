@@ -32,6 +32,7 @@ def test_one_bound_by_overhead_trains_as_many_as_gain() -> None:
     assert found.width == 4
     assert widths[-1] == 4
     assert search({1: 1.0, 2: 1.01, 3: 1.02}, most=3)[1].width == 3
+    assert search({1: 1.0, 2: 1.01, 3: 9.0}, most=3)[1].width == 2
 
 
 def test_a_limit_of_memory_holds_from_then_on() -> None:

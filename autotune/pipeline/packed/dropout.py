@@ -73,8 +73,8 @@ class HashedNoise:
         tokens = torch.arange(z.shape[1], dtype=torch.int32, device=z.device)
         features = torch.arange(z.shape[2], dtype=torch.int32, device=z.device)
         row = _mix(_mix(self.seed + place.number.int() * _STEP) + self.row)
-        place = _mix(row[:, None] + tokens)
-        drawn = _mix(place[:, :, None] + features * _STEP) & 0x7FFFFFFF
+        token = _mix(row[:, None] + tokens)
+        drawn = _mix(token[:, :, None] + features * _STEP) & 0x7FFFFFFF
         rate = self.rate[:, None, None]
         return torch.where(drawn >= rate * 2.0**31, 1 / (1 - rate), 0.0).to(z.dtype)
 

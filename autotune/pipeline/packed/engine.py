@@ -23,7 +23,7 @@ from autotune.pipeline.packed.batch import pack as pack_batch
 from autotune.pipeline.packed.pack import Pack, plain_backward
 from autotune.pipeline.packed.sites import Matrices, fresh_matrices, master_dtype
 from autotune.pipeline.packed.slots import AdapterJob, Slot
-from autotune.pipeline.packed.speed import Speed, fast_attention, faster
+from autotune.pipeline.packed.speed import Quickening, Speed, fast_attention
 from autotune.pipeline.packed.width import WidthSearch, depends_on_length, plan_on_gpu, saved_bytes, widest
 from autotune.pipeline.progress import Report, silent
 from autotune.pipeline.recipe import TrainResult, held_out, is_out_of_memory, out_of_memory
@@ -31,6 +31,8 @@ from autotune.pipeline.tokens import Example, TokenizedData
 
 #: Bytes of an adapter's parameter: itself, its gradient and two moments, in fp32.
 _PARAMETER_BYTES = 16
+#: Steps whose seconds say nothing about those to come.
+_WARM_UP = 5
 
 
 def train_packed(
@@ -69,22 +71,24 @@ class _Engine:
         self._search: WidthSearch | None = None
         self._filling = False
         self._done, self._total = 0, sum(slot.last_step for slot in self._queue)
-        self._speed = speed
-        self._backward = plain_backward
+        self._quick = Quickening(model, speed)
 
     def run(self, width: int | None) -> list[TrainResult | TrainingError]:
         longest = _length(max((*self._data.train, *self._valid), key=_length))
         with fast_attention(self._model, longest):
             self._width = width or self._plan(longest)
-            with faster(self._model, self._speed, self._total // self._width) as self._backward:
-                set_training(self._model, True)
-                while self._queue or self._slots:
-                    self._advance()
+            set_training(self._model, True)
+            while self._queue or self._slots:
+                self._advance()
         found = [self._results[number] for number in range(self._jobs)]
         pairs = zip(found, self._seconds, strict=True)
         return [replace(r, seconds=s) if isinstance(r, TrainResult) else r for r, s in pairs]
 
     def close(self) -> None:
+        self._quick.close()
+        self._unpack()
+
+    def _unpack(self) -> None:
         if self._pack is not None:
             self._pack.stack.remove()
             self._pack = None
@@ -144,7 +148,7 @@ class _Engine:
         together = [self._queue[0]] if width == 1 else list(self._queue)
         sites = tuple(dict.fromkeys(site for slot in together for site in slot.sites))
         rank = max(slot.rank for slot in together)
-        return Pack(self._model, sites, rank, min(width, len(together)), self._backward)
+        return Pack(self._model, sites, rank, min(width, len(together)), self._quick.backward)
 
     def _put_aside(self) -> None:
         """All adapters in training back to the front of the queue, as they are; the model without any."""
@@ -152,7 +156,7 @@ class _Engine:
             for slot in reversed(self._pack.slots):
                 slot.matrices = self._pack.matrices(slot)
                 self._queue.appendleft(slot)
-            self.close()
+            self._unpack()
 
     def _matrices(self, slot: Slot) -> Matrices:
         """Those it was put aside with, a checkpoint's, or fresh ones."""
@@ -181,10 +185,13 @@ class _Engine:
                 self._end(slot, error)
         self._done += len(slots)
         self._say(slots, losses)
+        seconds = time.monotonic() - began
+        if self._done > _WARM_UP * len(slots):
+            self._quick.consider(seconds * (self._total - self._done) / len(slots))
         if self._search is not None:
             if watch:
                 self._search.limit(self._affordable(pack, batch, saved()))
-            self._widen(self._search.add(len(slots), time.monotonic() - began, sum(batch.tokens)))
+            self._widen(self._search.add(len(slots), seconds, sum(batch.tokens)))
 
     def _say(self, slots: Sequence[Slot], losses: Sequence[float]) -> None:
         if self._jobs == 1 and not self._results:
@@ -192,7 +199,7 @@ class _Engine:
             self._report(self._done, self._total, f"step {state.step}/{state.steps} loss {losses[0]:.2f}")
         elif self._jobs > 1:
             mean = sum(losses) / len(losses)
-            self._report(self._done, self._total, f"{len(slots)} adapters together, mean loss {mean:.2f}")
+            self._report(self._done, self._total, f"{len(slots)} at once, mean loss {mean:.2f}")
 
     def _settle(self) -> bool:
         """Points of the curve that are due, and the end of those that have finished; False where nobody was due."""

@@ -63,12 +63,15 @@ class PackedLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shared = self.shared
-        down, up, scale = self.down, self.up, shared.scale
+        down: torch.Tensor = self.down
+        up: torch.Tensor = self.up
+        scale = shared.scale
         if shared.chosen is not None:
             down, up, scale = down[shared.chosen], up[shared.chosen], scale[shared.chosen]
         compute = shared.compute or x.dtype
         if self.plain and compute == x.dtype and shared.groups is None and shared.noise is None:
-            return _FrozenLinear.apply(x, self.base.weight, self.base.bias, down, up, scale)  # type: ignore[no-untyped-call, no-any-return]
+            whole: torch.Tensor = _FrozenLinear.apply(x, self.base.weight, self.base.bias, down, up, scale)  # type: ignore[no-untyped-call]
+            return whole
         y = self.base(x)
         z = x.to(compute)
         if shared.noise is not None:
@@ -87,7 +90,7 @@ class _FrozenLinear(torch.autograd.Function):
     """W x + s B A x in one piece, so that neither direction adds two large results in a pass of its own."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
         down: torch.Tensor, up: torch.Tensor, scale: torch.Tensor,
     ) -> torch.Tensor:
@@ -100,7 +103,7 @@ class _FrozenLinear(torch.autograd.Function):
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dy: torch.Tensor) -> Any:
         x, weight, down, up, scale, inner = ctx.saved_tensors
         adapters = down.shape[0]
         grouped, dy_ = x.reshape(adapters, -1, x.shape[-1]), dy.reshape(adapters, -1, dy.shape[-1])
@@ -115,7 +118,7 @@ class _Adapters(torch.autograd.Function):
     """s B A z, for z [adapters, tokens, inputs]."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, z: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scale: torch.Tensor
     ) -> torch.Tensor:
         down_, up_ = down.to(z.dtype), _scaled(up, scale, z.dtype)
@@ -124,7 +127,7 @@ class _Adapters(torch.autograd.Function):
         return _product(inner, up_.mT)
 
     @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dy: torch.Tensor) -> Any:
         z, down, up, scale, inner = ctx.saved_tensors
         dinner, ddown, dup = _small_gradients(z, dy, up, scale, inner)
         return _product(dinner, down) if ctx.needs_input_grad[0] else None, ddown, dup, None

@@ -17,10 +17,10 @@ from autotune.pipeline.packed.stack import Stack
 Speed = Literal["auto", "eager", "compiled", "graphed"]
 
 _CAUSAL = "causal_sdpa"
-#: Compiling takes about a minute; fewer steps than this do not win it back.
-_STEPS_TO_COMPILE = 500
 #: Shapes of batches that are compiled, or captured, before further ones run as they are.
 _SHAPES = 32
+#: Seconds of training still to come from which on compiling, which takes about one minute, is won back for certain.
+_COMPILE_FROM = 300.0
 
 
 @contextmanager
@@ -47,27 +47,39 @@ def fast_attention(model: Any, longest: int) -> Iterator[None]:
         config._attn_implementation = before
 
 
-@contextmanager
-def faster(model: Any, speed: Speed, steps: int) -> Iterator[Backward]:
-    """The forward and backward pass of a step, at that speed, in this block.
+class Quickening:
+    """The pass of a step at some speed; ``close`` leaves the model as it was.
 
-    ``auto`` is eager on a CPU and for few steps, where compiling would not pay, and compiled otherwise.
+    ``auto`` begins eagerly, and compiles on a GPU once it is told of enough work to come.
     """
-    if speed == "auto":
-        speed = "compiled" if model.device.type == "cuda" and steps >= _STEPS_TO_COMPILE else "eager"
-    with ExitStack() as stack:
+
+    def __init__(self, model: Any, speed: Speed) -> None:
+        self._model, self._speed = model, speed
+        self._undo = ExitStack()
+        self.backward: Backward = GraphedBackward() if speed == "graphed" else plain_backward
         if speed in ("compiled", "graphed"):
-            stack.enter_context(compiled_layers(model))
-        yield GraphedBackward() if speed == "graphed" else plain_backward
+            self._undo.enter_context(compiled_layers(model))
+
+    def consider(self, seconds: float) -> None:
+        """About so many seconds of training are to come at the present speed."""
+        if self._speed == "auto" and self._model.device.type == "cuda" and seconds > _COMPILE_FROM:
+            self._undo.enter_context(compiled_layers(self._model))
+            self._speed = "compiled"
+
+    def close(self) -> None:
+        self._undo.close()
 
 
 @contextmanager
 def compiled_layers(model: Any) -> Iterator[None]:
-    """Each decoder layer compiled in this block, for training alone; layers that are alike share one compilation."""
+    """Each decoder layer compiled in this block, for training alone.
+
+    Layers that are alike share one compilation; from the second length of rows on it is one for any length.
+    """
     layers = list(model.model.layers)
     with torch._dynamo.config.patch(recompile_limit=_SHAPES):
         for layer in layers:
-            layer.forward = _when_training(layer.forward, torch.compile(layer.forward, dynamic=False))
+            layer.forward = _when_training(layer.forward, torch.compile(layer.forward))
         try:
             yield
         finally:
@@ -113,7 +125,7 @@ class _Graph:
     def __init__(self, model: Any, stack: Stack, batch: PackedBatch, pool: Any) -> None:
         self._held = _tensors(batch)
         self._graph = torch.cuda.CUDAGraph()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             plain_backward(model, stack, batch)

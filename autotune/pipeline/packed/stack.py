@@ -103,7 +103,7 @@ class Stack:
     def clip(self) -> torch.Tensor:
         """Scale each adapter's gradient to norm 1 at most; gives the norms [count] from before."""
         grads = self.grads[: self.count]
-        norms = torch.linalg.vector_norm(grads, dim=1)
+        norms: torch.Tensor = torch.linalg.vector_norm(grads, dim=1)
         grads.mul_((CLIP / (norms + CLIP_EPSILON)).clamp(max=1.0).unsqueeze(1))
         return norms
 

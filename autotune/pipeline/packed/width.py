@@ -27,7 +27,8 @@ def depends_on_length(config: Any, longest: int) -> bool:
         return False
     originals = [kind.get("original_max_position_embeddings") for kind in kinds]
     originals += [getattr(config, "original_max_position_embeddings", None), config.max_position_embeddings]
-    return longest > min(length for length in originals if length)
+    original: int = min(length for length in originals if length)
+    return longest > original
 
 
 def widest(fixed: float, each: float, available: float) -> int:
@@ -64,7 +65,7 @@ def saved_bytes(model: Any) -> Iterator[Callable[[], int]]:
 
 @dataclass
 class WidthSearch:
-    """Doubles the width while that trains clearly more tokens a second, and goes back by one where it does not.
+    """Doubles the width while that trains clearly more tokens a second, and takes it back where it does not.
 
     The steps that it times are steps of the training, so nothing is spent on it but that some may be slow ones.
     """
@@ -72,6 +73,7 @@ class WidthSearch:
     most: int
     width: int = 1
     _settled: bool = False
+    _narrower: int = 1
     _best: float = 0.0
     _seen: list[tuple[float, int]] = field(default_factory=list)
 
@@ -94,9 +96,9 @@ class WidthSearch:
     def _judge(self, rate: float) -> None:
         self._seen.clear()
         if rate < _GAIN * self._best:
-            self.width //= 2
+            self.width = self._narrower
             self._settled = True
             return
-        self._best = rate
+        self._best, self._narrower = rate, self.width
         self._settled = self.width >= self.most
         self.width = min(2 * self.width, self.most)
