@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,19 +93,36 @@ def wait(device: Any) -> None:
         torch.cuda.synchronize(device)
 
 
-def kernels(work: Callable[[], int]) -> tuple[float, dict[str, float], float]:
-    """Kernels launched, their ms by kind, and ms of the GPU's work in all, each a step; ``work`` gives its steps."""
-    from torch.profiler import ProfilerActivity, profile
+class Watch:
+    """A Report that profiles the GPU from the end of one step to the end of another."""
 
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        steps = work()
-    spent: Counter[str] = Counter()
-    launched = 0
-    for event in profiler.events() or ():
-        if "CUDA" not in str(event.device_type):
-            continue
-        launched += 1
-        name = event.name.lower()
-        kind = next((kind for kind, words in KINDS if re.search(words, name)), "other")
-        spent[kind] += event.device_time / 1e3 / steps
-    return launched / steps, dict(spent.most_common()), sum(spent.values())
+    def __init__(self, first: int, last: int) -> None:
+        from torch.profiler import ProfilerActivity, profile
+
+        self._profiler = profile(activities=[ProfilerActivity.CUDA])
+        self._first, self._last, self._step = first, last, 0
+
+    def __call__(self, done: float, total: float, note: str = "") -> None:
+        import torch
+
+        self._step += 1
+        if self._step in (self._first, self._last):
+            torch.cuda.synchronize()
+        if self._step == self._first:
+            self._profiler.start()
+        elif self._step == self._last:
+            self._profiler.stop()
+
+    def found(self) -> tuple[float, dict[str, float]]:
+        """Kernels launched, and their milliseconds by kind, a step."""
+        steps = self._last - self._first
+        spent: Counter[str] = Counter()
+        launched = 0
+        for event in self._profiler.events() or ():
+            if "CUDA" not in str(event.device_type):
+                continue
+            launched += 1
+            name = event.name.lower()
+            kind = next((kind for kind, words in KINDS if re.search(words, name)), "other")
+            spent[kind] += event.device_time / 1e3 / steps
+        return launched / steps, dict(spent.most_common())

@@ -231,7 +231,7 @@ class Run:
                 found.append(self.attempt(f"{name} packed {way}", lambda w=way: packed(
                     model, base, data, long, f"packed, {w}", w, plan)))
                 if self.args.profile and found[-1] and self.device.type == "cuda":
-                    few = jobs(found[-1].together, 6, rows, base)
+                    few = jobs(found[-1].together, 8, rows, base)
                     self.attempt("profile", lambda w=way, few=few: self.where(model, base, data, few, w))
             self.table(name, rows, tokens, flops, found)
 
@@ -244,13 +244,11 @@ class Run:
     def where(self, model: Any, base: Path, data: Any, wanted: Sequence[Any], way: Any) -> None:
         from autotune.pipeline.packed.engine import train_packed
 
-        def work() -> int:
-            train_packed(model, base, data, wanted, width=len(wanted), speed=way)
-            return int(wanted[0].params.steps)
-
-        launched, kinds, total = figures.kernels(work)
+        watch = figures.Watch(3, 6)
+        train_packed(model, base, data, wanted, width=len(wanted), speed=way, report=watch)
+        launched, kinds = watch.found()
         shares = ", ".join(f"{kind} {ms:.1f}" for kind, ms in kinds.items())
-        self.note(f"GPU's work a step, packed {way}: {launched:.0f} kernels, {total:.1f} ms ({shares})")
+        self.note(f"GPU's work a step, packed {way}: {launched:.0f} kernels, {sum(kinds.values()):.1f} ms ({shares})")
 
     def table(
         self, name: str, rows: int, tokens: int, flops: figures.Flops, found: Sequence[Speed | None]
