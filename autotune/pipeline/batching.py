@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,12 +196,10 @@ def packed_example_losses(
 ) -> list[list[tuple[float, int]]]:
     """``example_losses`` for a model that treats ``copies`` equal parts of a batch differently, part by part."""
     device = model.lm_head.weight.device
-    was_training = model.training
-    set_training(model, False)
     result = [[(0.0, 0)] * len(examples) for _ in range(copies)]
     # Sorted by length, so that little is padding.
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt) + len(examples[i].answer))
-    with torch.no_grad():
+    with _evaluating(model), torch.no_grad():
         for at in range(0, len(order), batch_size):
             indices = order[at : at + batch_size]
             batch = make_batch([examples[i] for i in indices] * copies, device)
@@ -208,8 +207,17 @@ def packed_example_losses(
             for copy, values in enumerate(sums):
                 for i, value in zip(indices, values, strict=True):
                     result[copy][i] = (value, len(examples[i].answer))
-    set_training(model, was_training)
     return result
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    was_training = model.training
+    set_training(model, False)
+    try:
+        yield
+    finally:
+        set_training(model, was_training)
 
 
 def _row_losses(model: Any, batch: Batch) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +123,9 @@ class _Engine:
             slot = self._queue[0]
             if self._pack is None or not self._takes(self._pack, slot):
                 self._put_aside()
-                self._pack = self._new_pack(self._width)
+                slot = self._queue[0]
+                # At width 1 for the next in the queue alone, else for everyone in it.
+                self._pack = self._new_pack([slot] if self._width == 1 else self._queue, self._width)
                 continue
             try:
                 slot.matrices = self._matrices(slot)
@@ -143,12 +145,11 @@ class _Engine:
             return not pack.slots and stack.rank == slot.rank and stack.sites == slot.sites
         return len(pack.slots) < stack.capacity and stack.holds(slot.sites, slot.rank)
 
-    def _new_pack(self, width: int) -> Pack:
-        """At width 1 for the next in the queue alone, else for everyone in it."""
-        together = [self._queue[0]] if width == 1 else list(self._queue)
-        sites = tuple(dict.fromkeys(site for slot in together for site in slot.sites))
-        rank = max(slot.rank for slot in together)
-        return Pack(self._model, sites, rank, min(width, len(together)), self._quick.backward)
+    def _new_pack(self, slots: Collection[Slot], width: int) -> Pack:
+        """An empty pack that each of these fits into."""
+        sites = tuple(dict.fromkeys(site for slot in slots for site in slot.sites))
+        rank = max(slot.rank for slot in slots)
+        return Pack(self._model, sites, rank, min(width, len(slots)), self._quick.backward)
 
     def _put_aside(self) -> None:
         """All adapters in training back to the front of the queue, as they are; the model without any."""
@@ -280,7 +281,7 @@ class _Engine:
         longest = sorted(self._data.train, key=_length)[-rows:]
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        pack = self._new_pack(2)
+        pack = self._new_pack(self._queue, count)
         try:
             pack.stack.use(count)
             plain_backward(self._model, pack.stack, pack_batch([longest] * count, device))

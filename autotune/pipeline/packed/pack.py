@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -63,17 +64,16 @@ class Pack:
         batch = self._batch()
         states = [slot.rng.get_state() for slot in self.slots]
         try:
-            losses, norms = self._train(batch)
+            figures = self._train(batch)
         except BaseException:
             for slot, state in zip(self.slots, states, strict=True):
                 slot.rng.set_state(state)
             raise
         for slot in self.slots:
             slot.advance()
-        # While a GPU is still busy: reading the losses waits for it.
-        self._next = (list(self.slots), self._pack())
-        both = torch.stack([losses.to(norms.dtype), norms]).tolist()
-        return both[0], both[1], batch
+        self._prepare()
+        losses, norms = figures.tolist()
+        return losses, norms, batch
 
     def choose(self, slots: Sequence[Slot]) -> None:
         """The model's rows are those of these slots alone; of all again where these are all."""
@@ -81,11 +81,18 @@ class Pack:
         everyone = rows == list(range(len(self.slots)))
         self.stack.shared.chosen = None if everyone else torch.tensor(rows, device=self._model.device)
 
-    def _train(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _train(self, batch: PackedBatch) -> torch.Tensor:
+        """Losses and norms [2, slots]. Memory is taken before the update alone."""
         losses = self._backward(self._model, self.stack, replace(batch, noise=self._noise(batch)))
         norms = self.stack.clip()
+        figures = torch.stack([losses.to(norms.dtype), norms])
         self.stack.update([slot.state.next_rate() for slot in self.slots])
-        return losses, norms
+        return figures
+
+    def _prepare(self) -> None:
+        """Make the next batch while a GPU is still busy; without memory for it, in its own step."""
+        with suppress(torch.OutOfMemoryError):
+            self._next = (list(self.slots), self._pack())
 
     def _batch(self) -> PackedBatch:
         prepared, self._next = self._next, None

@@ -42,7 +42,10 @@ def plan_on_gpu(peak: Callable[[int], int], device: torch.device, most: int) -> 
         return 1
     torch.cuda.empty_cache()
     available = torch.cuda.mem_get_info(device)[0]
-    one, two = peak(1), peak(2)
+    try:
+        one, two = peak(1), peak(2)
+    except torch.OutOfMemoryError:
+        return 1
     each = two - one
     return min(most, widest(one - each, each, available))
 
