@@ -19,18 +19,33 @@ _BF16_BYTES = 2
 
 @dataclass(frozen=True)
 class ModelShape:
-    """``config`` are the arguments of the transformers class; ``fused`` whether q, k, v and gate, up are one matrix."""
+    """``config`` are the arguments of the transformers class; ``fused`` whether q, k, v and gate, up are one matrix;
+    ``bias`` whether q, k, v have one.
+    """
 
     config_class: str
     config: dict[str, Any]
     fused: bool
+    bias: bool = False
 
     def config_with(self, layers: int | None) -> dict[str, Any]:
         return self.config | ({"num_hidden_layers": layers} if layers else {})
 
 
-#: From the configurations that Meta and Microsoft publish with the weights.
+#: From the configurations that are published with the weights: SmolLM2-135M, Qwen2.5-0.5B, Llama-3.2-1B, Phi-3-mini.
 SHAPES: dict[str, ModelShape] = {
+    "llama-135m": ModelShape("LlamaConfig", {
+        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-5, "bos_token_id": 2, "eos_token_id": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    }, fused=False),
+    "qwen-0.5b": ModelShape("Qwen2Config", {
+        "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+        "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768, "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-6, "bos_token_id": 2, "eos_token_id": 1, "use_sliding_window": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    }, fused=False, bias=True),
     "llama-3.2-1b": ModelShape("LlamaConfig", {
         "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
         "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256, "max_position_embeddings": 131072,
@@ -63,6 +78,10 @@ def tensors(shape: ModelShape, layers: int | None = None) -> Iterator[tuple[str,
             yield f"{place}self_attn.q_proj.weight", (query, hidden)
             yield f"{place}self_attn.k_proj.weight", (key, hidden)
             yield f"{place}self_attn.v_proj.weight", (key, hidden)
+            if shape.bias:
+                yield f"{place}self_attn.q_proj.bias", (query,)
+                yield f"{place}self_attn.k_proj.bias", (key,)
+                yield f"{place}self_attn.v_proj.bias", (key,)
             yield f"{place}mlp.gate_proj.weight", (inner, hidden)
             yield f"{place}mlp.up_proj.weight", (inner, hidden)
         yield f"{place}self_attn.o_proj.weight", (hidden, query)

@@ -23,7 +23,7 @@ from autotune.pipeline.merge import MergedWeights
 from autotune.pipeline.point import make_point
 from autotune.pipeline.template import make_template
 from autotune.pipeline.template_params import template_params
-from benchmarks import naive_side, real_size, shapes, versus_naive
+from benchmarks import naive_side, packed_figures, real_size, shapes, versus_naive
 from benchmarks.adapters import merge_whole, random_adapter
 from benchmarks.versus_naive import Run, naive_makespan, naive_trials
 from benchmarks.versus_olive import ADAPTERS, TONE, Side, write_rows
@@ -144,7 +144,19 @@ def test_real_shapes_have_the_published_sizes() -> None:
     counts = {}
     for name, shape in shapes.SHAPES.items():
         counts[name] = sum(torch.Size(dims).numel() for _, dims in shapes.tensors(shape))
-    assert counts == {"llama-3.2-1b": 1_235_814_400, "phi-3-mini": 3_821_079_552}
+    assert counts == {"llama-135m": 134_515_008, "qwen-0.5b": 494_032_768, "llama-3.2-1b": 1_235_814_400,
+                      "phi-3-mini": 3_821_079_552}
+
+
+def test_operations_of_a_packed_step_are_counted() -> None:
+    config = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "num_key_value_heads": 1, "vocab_size": 100, "tie_word_embeddings": True}
+    found = packed_figures.count(shapes.ModelShape("LlamaConfig", config, fused=False), 3, 5, 7, 2)
+    places, ins_and_outs = 5 * 7, [(8, 8), (8, 4), (8, 4), (8, 8), (8, 16), (8, 16), (16, 8)]
+    assert found.base == 2 * places * 4 * sum(a * b for a, b in ins_and_outs)
+    assert found.adapter == 2 * places * 6 * 3 * sum(a + b for a, b in ins_and_outs)
+    assert found.attention == 2 * 5 * (6 * 2 * 7 * 7 * 8) // 2
+    assert found.head == 5 * 2 * 4 * 8 * 100
 
 
 def test_a_machine_that_is_too_small_is_told_what_is_lacking() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from autotune.config import resolve_config
-from autotune.pipeline.train import _schedule
+from autotune.pipeline.recipe import schedule
 from benchmarks import olive_side, versus_olive
 from objectives.accuracy import build_trie
 from objectives.accuracy import choose as our_choice
@@ -40,7 +40,7 @@ def test_olive_trains_by_our_recipe() -> None:
     assert (found["max_steps"], found["per_device_train_batch_size"], found["learning_rate"]) == (40, 2, 5e-4)
     warmup = found["warmup_steps"]
     its = [i / warmup if i < warmup else (40 - i) / (40 - warmup) for i in range(40)]  # transformers' linear schedule
-    ours = [_schedule(step, 40, 2) for step in range(1, 41)]
+    ours = [schedule(step, 40, 2) for step in range(1, 41)]
     assert its[1:] == pytest.approx(ours[1:])
 
 

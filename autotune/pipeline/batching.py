@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,19 @@ class Batch:
     column: torch.Tensor
     target: torch.Tensor
     tokens: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A batch under several losses: answer position i is one of the ``answers[part]`` of part ``of[i]`` [n]."""
+
+    of: torch.Tensor
+    answers: torch.Tensor
+
+    @classmethod
+    def whole(cls, batch: Batch) -> Parts:
+        """One loss, the mean over all answer positions."""
+        return cls(torch.zeros_like(batch.target), batch.target.new_tensor([len(batch.target)]))
 
 
 def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
@@ -85,7 +99,8 @@ def endless_batches(examples: Sequence[Example], batch_size: int, seed: int) -> 
 def _hidden(model: Any, batch: Batch) -> torch.Tensor:
     """The decoder's output [n, hidden] where the next token is an answer token."""
     output = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
-    hidden: torch.Tensor = output[batch.row, batch.column]
+    place = batch.row * output.shape[1] + batch.column
+    hidden: torch.Tensor = output.flatten(0, 1).index_select(0, place)
     return hidden
 
 
@@ -93,7 +108,7 @@ def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     """fp32 logits [n, vocab] of decoder outputs [n, hidden], as the model's own forward makes them.
 
     Beyond the head's matrix, Granite divides (``logits_scaling``) and Gemma bends them
-    (``final_logit_softcapping``).
+    (``final_logit_softcapping``). A model in fp64 keeps its fp64.
     """
     logits: torch.Tensor = model.lm_head(hidden)
     scaling = getattr(model.config, "logits_scaling", None)
@@ -102,7 +117,7 @@ def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     cap = getattr(model.config, "final_logit_softcapping", None)
     if cap is not None:
         logits = cap * torch.tanh(logits / cap)
-    return logits.float()
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _chunk(model: Any) -> int:
@@ -112,23 +127,46 @@ def _chunk(model: Any) -> int:
 def backward_answer_loss(model: Any, batch: Batch) -> float:
     """Mean cross-entropy of the batch's answer tokens; adds its gradient to the trainable parameters.
 
-    The frozen head's part of the gradient is made chunk by chunk and the decoder's in one go, so that
-    logits exist for a chunk of answer positions at a time and for no other position. A loss that is
-    not finite leaves the gradients alone.
+    A loss that is not finite leaves the gradients alone.
     """
     hidden = _hidden(model, batch)
+    loss, gradient = _losses_and_gradient(model, hidden, batch, Parts.whole(batch))
+    if torch.isfinite(loss).all():
+        hidden.backward(gradient)  # type: ignore[no-untyped-call]
+    return float(loss)
+
+
+def backward_answer_losses(model: Any, batch: Batch, parts: Parts) -> torch.Tensor:
+    """Each part's mean cross-entropy [parts]; adds the gradient of their sum, whatever its value.
+
+    Parts share no row, so that each gets the gradient it would have alone.
+    """
+    hidden = _hidden(model, batch)
+    losses, gradient = _losses_and_gradient(model, hidden, batch, parts)
+    hidden.backward(gradient)  # type: ignore[no-untyped-call]
+    return losses
+
+
+def _losses_and_gradient(
+    model: Any, hidden: torch.Tensor, batch: Batch, parts: Parts
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses [parts] of the decoder's outputs [n, hidden], and the gradient of their sum with respect to these.
+
+    The frozen head's part of the gradient is made chunk by chunk and the decoder's in one go, so that
+    logits exist for a chunk of answer positions at a time and for no other position.
+    """
     gradient = torch.empty_like(hidden)
-    total = torch.zeros((), device=hidden.device)
-    count, size = len(batch.target), _chunk(model)
-    for start in range(0, count, size):
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    losses = torch.zeros(len(parts.answers), device=hidden.device, dtype=dtype)
+    answers = parts.answers[parts.of]
+    size = _chunk(model)
+    for start in range(0, len(batch.target), size):
         part = slice(start, start + size)
         leaf = hidden[part].detach().requires_grad_()
-        loss = cross_entropy(head_logits(model, leaf), batch.target[part], reduction="sum") / count
-        (gradient[part],) = torch.autograd.grad(loss, leaf)
-        total += loss.detach()
-    if torch.isfinite(total):
-        hidden.backward(gradient)  # type: ignore[no-untyped-call]
-    return float(total)
+        each = cross_entropy(head_logits(model, leaf), batch.target[part], reduction="none") / answers[part]
+        (gradient[part],) = torch.autograd.grad(each.sum(), leaf)
+        losses.index_add_(0, parts.of[part], each.detach())
+    return losses, gradient
 
 
 def set_training(model: Any, training: bool) -> None:
@@ -150,25 +188,45 @@ def example_losses(
 
     Dropout is off meanwhile; the model's mode is as before afterwards.
     """
+    return packed_example_losses(model, examples, 1, batch_size)[0]
+
+
+def packed_example_losses(
+    model: Any, examples: Sequence[Example], copies: int, batch_size: int = 16
+) -> list[list[tuple[float, int]]]:
+    """``example_losses`` for a model that treats ``copies`` equal parts of a batch differently, part by part."""
     device = model.lm_head.weight.device
-    was_training = model.training
-    set_training(model, False)
-    result = [(0.0, 0)] * len(examples)
+    result = [[(0.0, 0)] * len(examples) for _ in range(copies)]
     # Sorted by length, so that little is padding.
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt) + len(examples[i].answer))
-    with torch.no_grad():
+    with _evaluating(model), torch.no_grad():
         for at in range(0, len(order), batch_size):
             indices = order[at : at + batch_size]
-            batch = make_batch([examples[i] for i in indices], device)
-            hidden = _hidden(model, batch)
-            size = _chunk(model)
-            parts = zip(torch.split(hidden, size), torch.split(batch.target, size), strict=True)
-            losses = [cross_entropy(head_logits(model, h), t, reduction="none") for h, t in parts]
-            sums = torch.zeros(len(indices), device=device).index_add_(0, batch.row, torch.cat(losses))
-            for i, value in zip(indices, sums.tolist(), strict=True):
-                result[i] = (value, len(examples[i].answer))
-    set_training(model, was_training)
+            batch = make_batch([examples[i] for i in indices] * copies, device)
+            sums = _row_losses(model, batch).view(copies, -1).tolist()
+            for copy, values in enumerate(sums):
+                for i, value in zip(indices, values, strict=True):
+                    result[copy][i] = (value, len(examples[i].answer))
     return result
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    was_training = model.training
+    set_training(model, False)
+    try:
+        yield
+    finally:
+        set_training(model, was_training)
+
+
+def _row_losses(model: Any, batch: Batch) -> torch.Tensor:
+    """Summed cross-entropy [rows] of each row's answer tokens."""
+    hidden = _hidden(model, batch)
+    size = _chunk(model)
+    parts = zip(torch.split(hidden, size), torch.split(batch.target, size), strict=True)
+    losses = torch.cat([cross_entropy(head_logits(model, h), t, reduction="none") for h, t in parts])
+    return losses.new_zeros(len(batch.ids)).index_add_(0, batch.row, losses)
 
 
 def mean_loss(losses: Sequence[tuple[float, int]]) -> float:

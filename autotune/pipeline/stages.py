@@ -18,8 +18,10 @@ from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 if TYPE_CHECKING:
+    from autotune.errors import TrainingError
     from autotune.pipeline.base_model import ModelSource
     from autotune.pipeline.point import ArtifactInfo
+    from autotune.pipeline.recipe import TrainResult
     from autotune.stats import Measurement
 
 DATA_FILE = "data.json"
@@ -53,6 +55,26 @@ def make_adapter(
     from autotune.pipeline.train import train_adapter
 
     result = train_adapter(base, TokenizedData.load(data), params, out, seed=seed, report=report, threads=threads)
+    _write_training(result, out)
+
+
+def make_adapters(
+    base: Path, data: Path, params: Sequence[AdapterParams], outs: Sequence[Path], seed: int, threads: int | None,
+    report: Report = silent,
+) -> list[TrainingError | None]:
+    """What ``make_adapter`` makes, for several adapters trained together: the i-th in ``outs[i]``, or why it is not."""
+    from autotune.errors import TrainingError
+    from autotune.pipeline.train import AdapterJob, train_adapters
+
+    jobs = [AdapterJob(own, out, seed) for own, out in zip(params, outs, strict=True)]
+    results = train_adapters(base, TokenizedData.load(data), jobs, report=report, threads=threads)
+    for result, out in zip(results, outs, strict=True):
+        if not isinstance(result, TrainingError):
+            _write_training(result, out)
+    return [result if isinstance(result, TrainingError) else None for result in results]
+
+
+def _write_training(result: TrainResult, out: Path) -> None:
     record = {k: v for k, v in asdict(result).items() if k != "adapter"}
     (out / TRAINING_FILE).write_text(json.dumps(record), encoding="utf-8")
 
