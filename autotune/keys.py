@@ -33,7 +33,7 @@ def data(base: Key, spec: Mapping[str, Any], contents: Mapping[str, str]) -> Key
 
 
 def adapter(base: Key, data: Key, params: AdapterParams, seed: int) -> Key:
-    return make_key("adapter", 1, {"base": str(base), "data": str(data), "params": params.flat(), "seed": seed}, _TRAIN)
+    return make_key("adapter", 2, {"base": str(base), "data": str(data), "params": params.flat(), "seed": seed}, _TRAIN)
 
 
 def template(base: Key, params: TemplateParams) -> Key:
