@@ -38,6 +38,8 @@ _REQUESTS, _SECONDS = 2, 0.2
 _BLOCKS_OF_ARTIFACT = 8
 #: Rounds beyond which blocks grow longer instead, as each turn costs an untimed request, or opening a model anew.
 _MOST_ROUNDS, _MOST_ROUNDS_REOPENING = 20, 4
+#: Seconds beyond which a block grows no further, so that a disturbance costs no long one.
+_LONGEST_S = 2.0
 #: Untimed requests after the other model has run: they wake the threads and refill the caches.
 _LEAD_IN = 1
 
@@ -85,8 +87,8 @@ class Interleaver:
         """
         task = self._task
         most = _MOST_ROUNDS if task.resident or not task.reference else _MOST_ROUNDS_REOPENING
-        own = max(_REQUESTS, math.ceil(_SECONDS / seconds),
-                  math.ceil(task.samples / (most * pattern.count("artifact"))))
+        wanted = math.ceil(task.samples / (most * pattern.count("artifact")))
+        own = max(_REQUESTS, math.ceil(_SECONDS / seconds), min(wanted, math.ceil(_LONGEST_S / seconds)))
         alike = task.ignore_eos and len({len(prompt) for prompt in task.prompts}) == 1
         return {"artifact": own, "reference": max(_REQUESTS, math.ceil(own / 2)) if alike else own}
 

@@ -156,10 +156,13 @@ def test_an_artifact_is_as_fast_as_itself(tmp_path: Path) -> None:
     timing = run_probe(for_artifact(task), workdir=tmp_path).timing
     assert timing
     found = ratio(timing, "latency_ms.p50", confidence=0.9999)
+    assert 0.5 < found.value < 2
+    if found.n == 1:  # one round is no interval, and one is left alone where others kept the machine busy
+        assert any(block.disturbed for block in timing.blocks)
+        return
     assert found.low is not None
     assert found.high is not None
     assert found.low < 1 < found.high
-    assert found.n >= 4
 
 
 def test_a_machine_that_others_keep_busy_is_said_to_be(tmp_path: Path) -> None:
