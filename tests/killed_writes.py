@@ -27,6 +27,7 @@ import sqlalchemy
 
 from autotune.config import resolve_config
 from autotune.errors import ProbeError, TrainingError
+from autotune.limits import Limits
 from autotune.pipeline import stages
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
@@ -42,6 +43,7 @@ from tests import studies
 POINTS = (DeployParams("int8"), DeployParams("int4"))
 DIED, FINISHED, BROKEN = 9, 0, 1
 _MOST_PROCESSES = 200
+_ROWS = 10
 
 
 def draw(*what: object) -> float:
@@ -74,7 +76,7 @@ class Stages:
         accuracy = round(draw(adapter.key) + draw(point, adapter.key), 1) / 2
         stopped = Stopped(5, 10, 1, needed, 0.002) if needed and accuracy * 10 < needed else None
         artifact = make_key("artifact", 1, {"adapter": str(adapter.key), "point": point.flat()})
-        return Scored(measured(accuracy, point), {}, artifact, frozenset(), stopped)
+        return Scored(measured(accuracy, point), {}, artifact, frozenset(), stopped, answers=("a",) * _ROWS)
 
     def forget(self, *_: object) -> None: ...
 
@@ -86,13 +88,14 @@ def search(root: Path) -> None:
     config = resolve_config({**studies.study(), "constraints": ["accuracy >= 0.3"]}, "study.yaml", root.parent)
     prepared: Any = SimpleNamespace(
         points=POINTS, base=None, data_entry=None, workload=SimpleNamespace(from_rows=False),
-        data=SimpleNamespace(task="choice", valid=(None,) * 10))
+        data=SimpleNamespace(task="choice", valid=(SimpleNamespace(answer_text="a"),) * _ROWS))
     screened = [Screened(point, {k: m for k, m in measured(0.0, point).items() if k != "accuracy"}, {})
                 for point in POINTS]
     stand_in: Any = Stages(root)
     with RunFolder(root, config.sha256(), {}) as folder:
         loop = StudyLoop(config, prepared, screened, stand_in, stand_in, folder, Terminal(),
-                         Budget(adapters=5, trials=None, time_s=None), time.monotonic())
+                         Budget(adapters=5, trials=None, time_s=None),
+                         Limits(config.constraints, "tuned", "accuracy", "maximize"), time.monotonic())
         loop.search(lambda: None)
 
 

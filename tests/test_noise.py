@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autotune.stats import Measurement
 from autotune.steadiness import steadiness
-from benchmarks import noise
 from benchmarks.noise import Bench, Run, first, given, holds, quiet_ratio, tables
 from tests import artifacts
 from tests.timings import abba
@@ -65,9 +66,10 @@ def test_a_plain_loop_takes_the_first_requests_whatever_befell_them() -> None:
     assert first(timing, 4) == [99, 100, 102, 99]
 
 
-def test_an_artifact_of_the_store_brings_its_shortest_generator(tmp_path: Path) -> None:
-    folder = tmp_path / "artifact"
-    folder.mkdir()
-    assert given(folder, "a").min_generator_length == 0
-    (tmp_path / noise.stages.INFO_FILE).write_text('{"min_generator_length": 512}')
-    assert given(folder, "a").min_generator_length == 512
+def test_an_artifact_brings_its_shortest_generator(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"model": {"decoder": {}}}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    assert given(tmp_path, "a").min_generator_length == 1
+    config["model"]["decoder"]["sliding_window"] = {"window_size": 512}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    assert given(tmp_path, "a").min_generator_length == 512
