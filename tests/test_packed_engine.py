@@ -165,7 +165,7 @@ def test_places_that_become_free_are_filled_from_the_queue(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = memory_for(99, monkeypatch)
-    wanted = jobs(tmp_path, [replace(PARAMS, steps=steps) for steps in (2, 6, 3, 1, 2)])
+    wanted = jobs(tmp_path, [replace(PARAMS, steps=steps) for steps in (2, 7, 3, 2)])
     trained(train_packed(frozen(base), base, DATA, wanted, width=2))
     assert sizes == [2] * 7
 
