@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from autotune.constraints import Constraint
 from autotune.errors import StageError
 from autotune.pareto import Candidate, Miss, nearest_miss
-from autotune.report.terminal import show
+from autotune.report.wording import show
 from autotune.scoring import Scorer
 from autotune.trials import Dropped, Screened, Screening
 from objectives.latency import VALUES
