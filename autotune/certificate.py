@@ -125,8 +125,7 @@ def judge(trial: int, confidence: float, constraints: Sequence[Constraint], evid
 
 
 def _hold(constraint: Constraint, tested: Tested) -> Held:
-    plain = Constraint(constraint.expr, constraint.objective, constraint.op, tested.bound)
-    verdict = plain.verdict(tested.measured.low, tested.measured.high)
+    verdict = _plain(constraint, tested).verdict(tested.measured.low, tested.measured.high)
     unsettled = verdict == "INCONCLUSIVE" and not tested.doubt
     return Held(constraint, tested, verdict, tested.settle() if unsettled and tested.settle else None)
 
@@ -148,5 +147,9 @@ def _nearest(taken: Sequence[Look]) -> tuple[Miss | None, float | None]:
 
 
 def _over(held: Held) -> float:
-    plain = Constraint("", held.constraint.objective, held.constraint.op, held.tested.bound)
-    return plain.violation(held.tested.measured.value)
+    return _plain(held.constraint, held.tested).violation(held.tested.measured.value)
+
+
+def _plain(constraint: Constraint, tested: Tested) -> Constraint:
+    """The constraint on what it is judged by: a difference or ratio where it is relative."""
+    return Constraint(constraint.expr, constraint.objective, constraint.op, tested.bound)

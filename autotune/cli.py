@@ -56,13 +56,13 @@ def run(
     """Search for the model that meets the study's limits; on an existing run folder, go on."""
     from autotune.config import load_config
     from autotune.preparation import store_root
-    from autotune.study_file import parse_duration
+    from autotune.study_file import DURATIONS, parse_duration
 
     config = load_config(study)
     try:
         time_s = parse_duration(timeout) if timeout else None
     except ValueError as error:
-        raise ConfigError([Problem("--timeout", "", str(error), "such as 90s, 15m or 1h30m")]) from None
+        raise ConfigError([Problem("--timeout", "", str(error), DURATIONS)]) from None
     from autotune.run import Options, plan_study, run_study
 
     root = store_root(store, dict(os.environ))

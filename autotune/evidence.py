@@ -10,7 +10,7 @@ from autotune.certificate import Tested
 from autotune.constraints import Constraint
 from autotune.stats import Measurement
 from autotune.steadiness import Steadiness
-from objectives.base import OBJECTIVES, Direction, parse_key
+from objectives.base import Direction, parse_key
 from objectives.latency import VALUES
 
 _SHARES = ("accuracy", "exact_match")
@@ -56,9 +56,9 @@ def _timed(constraint: Constraint, found: Measured, confidence: float) -> Tested
     value = _borne_out(found.values[constraint.objective], found.unsteady, objective.direction)
     doubt = found.unsteady.sentence() if found.unsteady else None
     upper = constraint.op == "<="
-    if statistic is None or not statistic[1:].isdigit():
+    quantile = stats.quantile_of(statistic)
+    if quantile is None:
         return Tested(value, constraint.bound, constraint.objective, doubt=doubt)
-    quantile = int(statistic[1:]) / 100
     samples = found.timings[objective.name]
     within = sum(s <= constraint.bound if upper else s >= constraint.bound for s in samples)
     share = quantile if upper else 1 - quantile
@@ -125,9 +125,7 @@ def requests_needed(keys: Sequence[str], confidence: float, fewest: int = 50) ->
     upper end would be the slowest request of all."""
     needed = fewest
     for key in keys:
-        name, _, _ = key.partition(".")
-        if name in VALUES and name in OBJECTIVES:
-            statistic = parse_key(key)[1]
-            if statistic and statistic[1:].isdigit():
-                needed = max(needed, -(-5 * stats.samples_needed(int(statistic[1:]) / 100, confidence) // 4))
+        quantile = stats.quantile_of(parse_key(key)[1]) if key.partition(".")[0] in VALUES else None
+        if quantile is not None:
+            needed = max(needed, -(-5 * stats.samples_needed(quantile, confidence) // 4))
     return needed

@@ -31,7 +31,7 @@ from autotune.trials import Timed, TrialRecord
 from objectives.base import OBJECTIVES
 from objectives.latency import VALUES, values
 from objectives.session import min_generator_length
-from objectives.size import size_mb
+from objectives.size import size_bytes, size_mb
 from search_spaces.adapter import AdapterParams
 
 _STAGE = "certify"
@@ -57,7 +57,7 @@ class Examiner:
     ) -> None:
         self._at, self._ask, self._run, self._scorer = prepared, questions, run, scorer
         self._folder, self._limits, self._tier, self._adapter = folder, limits, tier, adapter
-        self._baseline_right: tuple[bool, ...] | None = None
+        self._baseline_told: list[str] | None = None
 
     @property
     def rows(self) -> int:
@@ -75,10 +75,11 @@ class Examiner:
         timed = self._time(artifact, name, confidence)
         state = answers.timed(timed, self._ask.asked, confidence, self._at.reference.label)
         told = self._answers(artifact, name)
-        found = self._values(artifact, timed, told, confidence)
+        found = answers.system_measurements(timed, self._ask.asked, confidence) | self._scores(told, confidence)
+        found["size_mb"] = _size(artifact)
         found |= self._readings(artifact, name, confidence, constraints, timed)
         measured = Measured(found, self._right(told), _timings(timed), state.ratios if state else {}, _unsteady(state))
-        baseline = self._baseline(confidence, constraints)
+        baseline = self._baseline(confidence, constraints, measured.ratios)
         target, adapter = self._at.target, self._adapter(record.adapter).path
         logits = self._run.call(
             f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter, artifact,
@@ -91,7 +92,7 @@ class Examiner:
     def _time(self, artifact: Path, name: str, confidence: float) -> ProbeResult:
         """Requests enough for every percentile that is asked for, by turns with the reference."""
         at = self._at
-        reference, resident = self._scorer.beside(artifact)
+        reference, resident = self._scorer.beside(size_bytes(artifact))
         task = latency_task(
             at.data, at.workload, self._ask, samples=requests_needed(self._ask.asked, confidence),
             max_seconds=self._tier.max_seconds, sustain_seconds=self._tier.sustain_seconds,
@@ -107,18 +108,15 @@ class Examiner:
         predictions.save(self._folder.predictions / f"certificate-{name}.csv", self._references(), told)
         return told
 
-    def _values(
-        self, artifact: Path, timed: ProbeResult, told: Sequence[str], confidence: float
-    ) -> dict[str, Measurement]:
+    def _scores(self, told: Sequence[str], confidence: float) -> dict[str, Measurement]:
+        """Every metric of the answers."""
         at, ask = self._at, self._ask
-        found = answers.system_measurements(timed, ask.asked, confidence)
-        found |= self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked), told,
-                                self._references(), at.data.labels, confidence, ask.metrics_dir, error=ScoreError)
+        found = self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked), told,
+                               self._references(), at.data.labels, confidence, ask.metrics_dir, error=ScoreError)
         right = self._right(told)
         for key in ("accuracy", "exact_match"):
             if key in found:
                 found[key] = stats.exact_proportion(sum(right), len(right), confidence)
-        found["size_mb"] = stats.exact(size_mb(artifact), 1, OBJECTIVES["size_mb"].unit)
         return found
 
     def _readings(
@@ -134,26 +132,31 @@ class Examiner:
         of = {"peak_rss_mb": [r.peak_rss_mb for r in runs], "load_ms": [r.load_ms for r in runs]}
         return {key: stats.student(of[key], confidence, OBJECTIVES[key].unit) for key in sorted(limited)}
 
-    def _baseline(self, confidence: float, constraints: Sequence[Constraint]) -> Measured | None:
-        """As much of the baseline as relative limits need; its answers are to the same rows, and asked for once."""
+    def _baseline(
+        self, confidence: float, constraints: Sequence[Constraint], ratios: Mapping[str, Measurement]
+    ) -> Measured | None:
+        """As much of the baseline as relative limits need; its answers are to the same rows, and asked for once.
+
+        It is timed only for what the ``ratios`` of the timing by turns do not tell.
+        """
         relative = [c for c in constraints if c.relative]
         if not relative:
             return None
         best = self._limits.adapter
         folder = self._scorer.baseline_artifact(self._adapter(best) if best else None)
-        right: tuple[bool, ...] = ()
+        found, right, state = {"size_mb": _size(folder)}, tuple[bool, ...](), None
         if any(is_answers(c.objective) for c in relative):
-            if self._baseline_right is None:
-                self._baseline_right = self._right(self._answers(folder, "baseline"))
-            right = self._baseline_right
-        found = {"size_mb": stats.exact(size_mb(folder), 1, OBJECTIVES["size_mb"].unit)}
-        if any(c.offset or c.objective.partition(".")[0] not in VALUES for c in relative):
+            if self._baseline_told is None:
+                self._baseline_told = self._answers(folder, "baseline")
+            found |= self._scores(self._baseline_told, confidence)
+            right = self._right(self._baseline_told)
+        missing = [c for c in relative if c.objective not in found]
+        if any(c.offset or c.objective not in ratios for c in missing):
             timed = self._time(folder, "the baseline", confidence)
             found |= answers.system_measurements(timed, self._ask.asked, confidence)
             found |= self._readings(folder, "the baseline", confidence, relative, timed)
             state = answers.timed(timed, self._ask.asked, confidence, self._at.reference.label)
-            return Measured(found, right, {}, {}, _unsteady(state))
-        return Measured(found, right, {}, {}, None)
+        return Measured(found, right, {}, {}, _unsteady(state))
 
     def _probe(self, artifact: Path, task: Mapping[str, Any], title: str, *, timed: bool) -> ProbeResult:
         request = probe_request(artifact, self._at.target, min_generator_length(artifact), [task])
@@ -168,6 +171,10 @@ class Examiner:
     def _prompts(self) -> list[tuple[int, ...]]:
         rows = self._at.data.test
         return [e.prompt for e in rows[:: max(1, len(rows) // _LOGIT_PROMPTS)][:_LOGIT_PROMPTS]]
+
+
+def _size(artifact: Path) -> Measurement:
+    return stats.exact(size_mb(artifact), 1, OBJECTIVES["size_mb"].unit)
 
 
 def _timings(result: ProbeResult) -> dict[str, Sequence[float]]:

@@ -34,6 +34,7 @@ from autotune.stats import Measurement
 from autotune.store import Entry, Key
 from autotune.trials import Scored, Screened, StageRecord, Stopped
 from objectives.base import MB, OBJECTIVES
+from objectives.size import size_bytes
 from search_spaces.deploy import DeployParams
 
 _MAX_CHECKED_PROMPTS = 8
@@ -80,7 +81,7 @@ class Scorer:
         if at.workload.from_rows:
             self._screened[point] = Screened(point, size, {"point": _record(entry)})
             return self._screened[point]
-        probe = self._timed(entry.key, entry.path, point, beside=at.reference if point != at.reference else None)
+        probe = self._timed(entry.key, entry.path, point, by_turns=point != at.reference)
         result, _ = answers.load(probe.path)
         values = answers.system_measurements(result, ask.asked, ask.confidence) | size
         self._screened[point] = Screened(point, values, {"point": _record(entry), "probe": _record(probe)},
@@ -151,15 +152,15 @@ class Scorer:
         folder = self._taken(adapter, point, self._key(adapter, point), {})
         return folder / stages.ARTIFACT_FOLDER
 
-    def beside(self, artifact: Path) -> tuple[Reference | None, bool]:
-        """The untrained base's artifact at the highest precision, to time another by turns with, and whether both may
-        be open at once; None where there is no memory for it."""
+    def beside(self, size: int) -> tuple[Reference | None, bool]:
+        """The untrained base's artifact at the highest precision, to time another one of ``size`` bytes by turns with,
+        and whether both may be open at once; None where there is no memory for it."""
         entry = self._point(self._at.reference)
-        size = sum(f.stat().st_size for f in artifact.rglob("*") if f.is_file())
-        room = room_for(size, _info(entry)["size_bytes"], psutil.virtual_memory().available)
+        info = _info(entry)
+        room = room_for(size, info["size_bytes"], psutil.virtual_memory().available)
         if room == "none":
             return None, True
-        return Reference(entry.path / stages.ARTIFACT_FOLDER, _info(entry)["min_generator_length"]), room == "both"
+        return Reference(entry.path / stages.ARTIFACT_FOLDER, info["min_generator_length"]), room == "both"
 
     def keep(self, adapter: Entry, point: DeployParams, name: str) -> None:
         """The artifact into the run folder under ``name``, made again if the store has it no more."""
@@ -204,32 +205,28 @@ class Scorer:
             self._run.copy("answers", whole, entry)  # it got to the end, so it holds for whoever needs all rows
         return entry
 
-    def _timed(self, artifact: Key, folder: Path, point: DeployParams, beside: DeployParams | None = None) -> Entry:
-        """The latency of an artifact, by turns with that of the base's own at the point ``beside``."""
+    def _timed(self, artifact: Key, folder: Path, point: DeployParams, by_turns: bool = False) -> Entry:
+        """The latency of an artifact, ``by_turns`` with that of the base's own at the highest precision."""
         at, ask = self._at, self._ask
         named = keys.timed_task(latency_task(at.data, at.workload, ask, max_seconds=0),
-                                self._point_key(beside) if beside else None)
+                                self._point_key(at.reference) if by_turns else None)
         key = keys.probe("probe", artifact, [named], self._target, "screen")
 
         def request() -> tuple[Mapping[str, Any], int]:
             info = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
-            task = self._latency_task(info["size_bytes"], beside)
+            task = self._latency_task(info["size_bytes"], by_turns)
             asked = probe_request(folder / stages.ARTIFACT_FOLDER, at.target, info["min_generator_length"], [task])
             return asked, info["size_bytes"]
 
         return self._run.measurement("probe", key, request, f"measuring {point.label}", timed=True)
 
-    def _latency_task(self, size: int, beside: DeployParams | None) -> Mapping[str, Any]:
-        """With the reference where there is memory for it: beside the artifact of ``size`` bytes, or in its place."""
+    def _latency_task(self, size: int, by_turns: bool) -> Mapping[str, Any]:
+        """For an artifact of ``size`` bytes, with the reference where there is memory for it."""
         at, ask = self._at, self._ask
-        entry = self._point(beside) if beside else None
-        other = _info(entry)["size_bytes"] if entry else 0
-        room = room_for(size, other, psutil.virtual_memory().available)
-        if entry is None or room == "none":
-            return latency_task(at.data, at.workload, ask, max_seconds=screening_seconds(size))
-        reference = Reference(entry.path / stages.ARTIFACT_FOLDER, _info(entry)["min_generator_length"])
-        return latency_task(at.data, at.workload, ask, max_seconds=screening_seconds(size, other),
-                            reference=reference, resident=room == "both")
+        reference, resident = self.beside(size) if by_turns else (None, True)
+        sizes = (size, size_bytes(reference.artifact)) if reference else (size,)
+        return latency_task(at.data, at.workload, ask, max_seconds=screening_seconds(*sizes), reference=reference,
+                            resident=resident)
 
     def _point_key(self, point: DeployParams) -> Key:
         at = self._at

@@ -178,9 +178,16 @@ def summarize(
     """``mean`` or ``pNN`` (a percentile, ``p50`` being the median) of the samples."""
     if statistic == "mean":
         return mean(samples, confidence, unit)
-    if statistic.startswith("p") and statistic[1:].isdigit():
-        return percentile(samples, int(statistic[1:]) / 100, confidence, unit)
-    raise ValueError(f"unknown statistic {statistic!r}; accepted: mean, p01 … p99")
+    quantile = quantile_of(statistic)
+    if quantile is None:
+        raise ValueError(f"unknown statistic {statistic!r}; accepted: mean, p01 … p99")
+    return percentile(samples, quantile, confidence, unit)
+
+
+def quantile_of(statistic: str | None) -> float | None:
+    """``p95`` → 0.95; None for what is no percentile."""
+    is_one = statistic is not None and statistic.startswith("p") and statistic[1:].isdigit()
+    return int(statistic[1:]) / 100 if statistic and is_one else None
 
 
 def _finite(samples: Sequence[float]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats as scipy_stats
 
+from autotune.paired import ratio_interval
 from autotune.stats import Measurement, summarize
 from autotune.targets.timing import Block, Timing
 from objectives.base import parse_key
@@ -117,8 +118,7 @@ def ratio(timing: Timing, key: str, confidence: float = 0.95) -> Measurement:
     half = 1 - (1 - confidence) / 2
     ours, theirs = (summarize(values(objective.name, _samples(blocks, of)), statistic, half)
                     for of in ("artifact", "reference"))
-    low = ours.low / theirs.high if ours.low is not None and theirs.high is not None else None
-    high = ours.high / theirs.low if ours.high is not None and theirs.low is not None else None
+    low, high = ratio_interval(ours, theirs)
     return Measurement(ours.value / theirs.value, low, high, ours.n, "")
 
 

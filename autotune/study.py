@@ -86,7 +86,8 @@ class StudyLoop:
 
     def ties(self) -> dict[int, int]:
         """Of the front, the trials whose answers cannot be told from a cheaper one's; trial → the cheapest such."""
-        front = [r for r in self.records() if r.number in self.outcome().front]
+        numbers = self.outcome().front
+        front = [r for r in self.records() if r.number in numbers]
         return front_ties(front, self._config.objectives, self._folder.predictions, self._config.file.confidence)
 
     def outcome(self) -> Outcome:

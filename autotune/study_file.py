@@ -16,6 +16,10 @@ Flag = Annotated[bool, Strict()]
 Policy = Literal["most-accurate", "fastest", "smallest", "knee"]
 
 
+#: What `parse_duration` takes, for messages.
+DURATIONS = "such as 90s, 15m or 1h30m"
+
+
 def parse_duration(text: str) -> float:
     """``1h30m``, ``15m``, ``90s`` → seconds.
 
@@ -28,6 +32,13 @@ def parse_duration(text: str) -> float:
     if not seconds:
         raise ValueError(repr(text))
     return float(seconds)
+
+
+def _require_duration(field: str, text: str | None) -> None:
+    try:
+        parse_duration(text or "1s")
+    except ValueError as error:
+        raise wrong(field, str(error), DURATIONS) from None
 
 
 class _Section(BaseModel):
@@ -101,10 +112,7 @@ class BudgetSection(_Section):
 
     @model_validator(mode="after")
     def _a_duration(self) -> BudgetSection:
-        try:
-            parse_duration(self.time or "1s")
-        except ValueError as error:
-            raise wrong("time", str(error), "such as 90s, 15m or 1h30m") from None
+        _require_duration("time", self.time)
         return self
 
 
@@ -122,11 +130,8 @@ class CertificateSection(_Section):
 
     @model_validator(mode="after")
     def _durations(self) -> CertificateSection:
-        for field, text in (("time", self.time), ("sustain", self.sustain or "1s")):
-            try:
-                parse_duration(text)
-            except ValueError as error:
-                raise wrong(field, str(error), "such as 90s, 15m or 1h30m") from None
+        _require_duration("time", self.time)
+        _require_duration("sustain", self.sustain)
         return self
 
 

@@ -52,23 +52,13 @@ def compare(base: Path, adapter: Path, merged: Path, scratch: Path, point: Deplo
 
 def differences(ours: Path, theirs: Path) -> tuple[list[str], int, int]:
     """Names of what differs, how many initializers were compared, and their bytes."""
-    import onnx
-
-    from tests.running import data_of
+    from tests.running import data_of, graph_of
 
     found, expected = data_of(ours), data_of(theirs)
     names = sorted(found.keys() ^ expected.keys())
     names += [name for name, array in expected.items() if name in found
               and (found[name].dtype != array.dtype or found[name].tobytes() != array.tobytes())]
-    graphs = []
-    for folder in (ours, theirs):
-        model = onnx.load(folder / "model.onnx", load_external_data=False)
-        del model.graph.initializer[:]
-        infos = sorted(model.graph.value_info, key=lambda info: info.name)
-        del model.graph.value_info[:]
-        model.graph.value_info.extend(infos)
-        graphs.append(model)
-    if graphs[0] != graphs[1]:
+    if graph_of(ours) != graph_of(theirs):
         names.append("the graph")
     return names, len(expected), sum(array.nbytes for array in expected.values())
 

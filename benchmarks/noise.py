@@ -125,9 +125,7 @@ def beside(code: str, *arguments: str) -> Iterator[None]:
         process.wait()
 
 
-def build(
-    model: Path, work: Path, context: int, points: Sequence[DeployParams] = POINTS
-) -> list[Artifact]:
+def build(model: Path, work: Path, context: int, points: Sequence[DeployParams]) -> list[Artifact]:
     worker, made = Worker(work / "build.log"), []
     try:
         worker.run(stages.make_template, model, work / "template", template_params(points[0], "cpu", context))
@@ -214,30 +212,39 @@ def compare(bench: Bench, args: argparse.Namespace) -> tuple[list[Run], list[Run
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser, artifacts=2, samples=20, max_seconds=120.0)
+    parser.add_argument("--quiet", type=int, default=3, help="quiet runs before, and as many after")
+    return parser.parse_args()
+
+
+def add_options(parser: argparse.ArgumentParser, *, artifacts: int, samples: int, max_seconds: float) -> None:
+    """What every benchmark of timing takes: the artifacts, the workload, and how often it is measured."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", type=Path, help="a Hugging Face folder")
-    which.add_argument("--artifacts", type=Path, nargs=2, help="two folders of ONNX Runtime GenAI")
-    parser.add_argument("--runs", type=int, default=10, help="under load")
-    parser.add_argument("--quiet", type=int, default=3, help="quiet runs before, and as many after")
-    parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--max-seconds", type=float, default=120.0, help="budget of one measurement")
+    which.add_argument("--artifacts", type=Path, nargs=artifacts, help="folders of ONNX Runtime GenAI")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--samples", type=int, default=samples)
+    parser.add_argument("--max-seconds", type=float, default=max_seconds, help="budget of one measurement")
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--no-record", action="store_true", help="leave RESULTS.md as it is")
-    return parser.parse_args()
+
+
+def opened(args: argparse.Namespace, work: Path, points: Sequence[DeployParams]) -> tuple[list[Artifact], str]:
+    """The artifacts that were asked for, and the option that did."""
+    if args.model:
+        return build(args.model.resolve(), work, args.context, points), f"--model {args.model.name}"
+    found = [given(folder.resolve(), folder.name) for folder in args.artifacts]
+    return found, f"--artifacts {' '.join(folder.name for folder in args.artifacts)}"
 
 
 def main() -> None:
     args = options()
     with tempfile.TemporaryDirectory(prefix="noise-") as scratch:
         work = Path(scratch)
-        if args.model:
-            pair, named = build(args.model.resolve(), work, args.context), f"--model {args.model.name}"
-        else:
-            pair = [given(folder.resolve(), folder.name) for folder in args.artifacts]
-            named = f"--artifacts {' '.join(folder.name for folder in args.artifacts)}"
+        pair, named = opened(args, work, POINTS)
         quiet, loaded, growing = compare(Bench(pair, args, work), args)
     lines = tables(quiet, loaded, growing)
     print("\n".join(lines))

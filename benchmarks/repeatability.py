@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from autotune.evidence import requests_needed
 from autotune.steadiness import ratio, steadiness, used_samples
 from autotune.targets.timing import Timing
-from benchmarks.noise import KEY, Artifact, Bench, build, given
+from benchmarks.noise import KEY, Artifact, Bench, add_options, opened
 from benchmarks.record import record
 from search_spaces.deploy import DeployParams
 
@@ -78,17 +78,7 @@ def tables(runs: Sequence[Run]) -> list[str]:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", type=Path, help="a Hugging Face folder")
-    which.add_argument("--artifacts", type=Path, nargs=3, help="three folders of ONNX Runtime GenAI")
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--samples", type=int, default=requests_needed(["latency_ms.p95"], 0.95))
-    parser.add_argument("--max-seconds", type=float, default=300.0, help="budget of one measurement")
-    parser.add_argument("--prompt-tokens", type=int, default=64)
-    parser.add_argument("--new-tokens", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--context", type=int, default=1024)
-    parser.add_argument("--no-record", action="store_true", help="leave RESULTS.md as it is")
+    add_options(parser, artifacts=3, samples=requests_needed(["latency_ms.p95"], 0.95), max_seconds=300.0)
     return parser.parse_args()
 
 
@@ -96,12 +86,7 @@ def main() -> None:
     args = options()
     with tempfile.TemporaryDirectory(prefix="repeatability-") as scratch:
         work = Path(scratch)
-        if args.model:
-            first, second, reference = build(args.model.resolve(), work, args.context, POINTS)
-            named = f"--model {args.model.name}"
-        else:
-            first, second, reference = (given(folder.resolve(), folder.name) for folder in args.artifacts)
-            named = f"--artifacts {' '.join(folder.name for folder in args.artifacts)}"
+        (first, second, reference), named = opened(args, work, POINTS)
         bench, runs = Bench((first, second), args, work), []
         for i in range(args.runs):
             runs.append(measure(bench, (first, second), reference))

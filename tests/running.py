@@ -124,5 +124,16 @@ def data_of(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def graph_of(artifact: Path) -> onnx.ModelProto:
+    """The graph without its initializers."""
+    model = onnx.load(artifact / "model.onnx", load_external_data=False)
+    del model.graph.initializer[:]
+    # A node's value infos are kept by name, their order means nothing.
+    infos = sorted(model.graph.value_info, key=lambda info: info.name)
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(infos)
+    return model
+
+
 def operators(folder: Path) -> set[str]:
     return {n.op_type for n in onnx.load(folder / "model.onnx", load_external_data=False).graph.node}

@@ -174,3 +174,16 @@ def test_limits_may_be_relative_to_a_baseline(certified: tuple[Path, Any], folde
     assert compared[limits[1]]["compared"] == "latency_ms.p50 as a share of the baseline's"
     assert compared[limits[1]]["bound"] == 50
     assert (folder / baseline / "predictions" / "certificate-baseline.csv").exists()
+
+
+def test_a_limit_on_answers_asks_the_baseline_and_does_not_time_it(certified: tuple[Path, Any], folder: Path) -> None:
+    limits = ["macro_f1 >= 0.1 * baseline", "accuracy >= baseline - 0.9"]
+    done = studies.run(studies.write_study(folder, target=TARGET, **{
+        **HELD, "constraints": limits, "certificate": ONE}), folder / "answers")
+    assert done.returncode in (0, 4), done.stdout + done.stderr
+    held = {c["expr"]: c for c in looks(studies.results(folder / "answers"))[0]["constraints"]}
+    assert held[limits[0]]["compared"] == "macro_f1 less 0.1 × the baseline's"
+    assert held[limits[1]]["verdict"] == "PASS"
+    made = {e["key"] for e in stages_of(folder / "answers") if e["stage"] == "certify"}
+    assert "certify/asking baseline the test rows" in made
+    assert "certify/timing the baseline" not in made

@@ -22,7 +22,7 @@ from autotune.pipeline.template_params import TemplateParams, template_params
 from search_spaces.deploy import DeployParams
 from tests import tiny
 from tests.adapters import load, make_adapter, merge_with_peft
-from tests.running import PROMPT, builder_options, data_of, full_build, logits, model_of
+from tests.running import PROMPT, builder_options, data_of, full_build, graph_of, logits, model_of
 
 CONTEXT = 256
 POINTS = [
@@ -73,19 +73,9 @@ def assert_same(ours: Path, theirs: Path) -> None:
     for name, array in expected.items():
         assert found[name].dtype == array.dtype, name
         assert found[name].tobytes() == array.tobytes(), name
-    assert _graph(ours) == _graph(theirs)
+    assert graph_of(ours) == graph_of(theirs)
     for name in ("genai_config.json", "tokenizer_config.json", "tokenizer.json"):
         assert (ours / name).read_text() == (theirs / name).read_text()
-
-
-def _graph(artifact: Path) -> onnx.ModelProto:
-    model = onnx.load(artifact / "model.onnx", load_external_data=False)
-    del model.graph.initializer[:]
-    # A node's value infos are kept by name, their order means nothing.
-    infos = sorted(model.graph.value_info, key=lambda info: info.name)
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(infos)
-    return model
 
 
 @pytest.mark.parametrize("params", POINTS, ids=lambda p: p.label)

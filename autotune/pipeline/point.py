@@ -25,6 +25,7 @@ from autotune.pipeline.template import GRAPH_FOLDER, SOURCES_FILE, load_template
 from autotune.pipeline.weight_files import Place
 from autotune.pipeline.weight_storage import Stored, quantize_matmuls, store_as_fp16
 from objectives.session import min_generator_length
+from objectives.size import size_bytes
 from search_spaces.deploy import QUANTIZED, DeployParams, unsupported
 
 ARTIFACT_FOLDER = "artifact"
@@ -101,7 +102,7 @@ def describe(folder: Path, start: float) -> ArtifactInfo:
     """``start`` is the ``perf_counter`` at which making the artifact began."""
     return ArtifactInfo(
         path=folder,
-        size_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        size_bytes=size_bytes(folder),
         seconds=time.perf_counter() - start,
         min_generator_length=min_generator_length(folder),
     )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autotune.certificate import Certificate, Held, Look
-from autotune.report.wording import figure, join, show, with_unit
-from autotune.stats import Measurement
+from autotune.report.results import interval_json, value_json
+from autotune.report.wording import figure, join, missed_by, show, with_unit
 
 
 def as_json(certificate: Certificate, units: Mapping[str, str], text: Sequence[str]) -> dict[str, Any]:
@@ -34,21 +34,16 @@ def _look(look: Look, units: Mapping[str, str]) -> dict[str, Any]:
         "verdict": look.verdict,
         "confidence": look.confidence,
         "problem": look.problem,
-        "values": {key: {**_interval(m), "measured_on": "artifact", "tier": "certify"}
-                   for key, m in evidence.values.items()} if evidence else {},
+        "values": {key: value_json(m, tier="certify") for key, m in evidence.values.items()} if evidence else {},
         "constraints": [
             {"expr": h.constraint.expr, "verdict": h.verdict, "compared": h.tested.what, "bound": h.tested.bound,
-             "unit": units.get(h.constraint.objective, ""), **_interval(h.tested.measured), "doubt": h.tested.doubt,
+             "unit": units.get(h.constraint.objective, ""), **interval_json(h.tested.measured), "doubt": h.tested.doubt,
              "n_to_settle": h.needed}
             for h in look.held
         ],
         "timing": dict(evidence.timing) if evidence else {},
         "logits": dict(evidence.logits) if evidence else {},
     }
-
-
-def _interval(m: Measurement) -> dict[str, Any]:
-    return {"value": m.value, "low": m.low, "high": m.high, "n": m.n}
 
 
 def sentences(
@@ -121,11 +116,9 @@ def _failure(certificate: Certificate, labels: Mapping[int, str], units: Mapping
     miss = certificate.miss
     if miss is None:
         return ["Nothing is certified: there was no finalist."]
-    unit = with_unit(units.get(miss.objective, ""))
-    share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
+    unit = units.get(miss.objective, "")
     line = (f"Nothing is certified: measured again, none of {certificate.finalists} finalists meets the limits. "
-            f"Nearest: trial {miss.trial} ({labels[miss.trial]}), which misses {miss.expr} by "
-            f"{figure(miss.shortfall)}{unit}{share}")
+            f"Nearest: trial {miss.trial} ({labels[miss.trial]}), which {missed_by(miss, unit)}")
     if certificate.relax_to is None:
         return [line + "."]
-    return [f"{line}; relax it to {figure(certificate.relax_to)}{unit} and trial {miss.trial} holds it."]
+    return [f"{line}; relax it to {figure(certificate.relax_to)}{with_unit(unit)} and trial {miss.trial} holds it."]

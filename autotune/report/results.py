@@ -91,7 +91,7 @@ def timing_json(timed: Timed | None) -> dict[str, Any] | None:
     found = timed.steadiness
     return {
         "reference": timed.reference,
-        "ratios": {key: {"value": m.value, "low": m.low, "high": m.high, "n": m.n} for key, m in timed.ratios.items()},
+        "ratios": {key: interval_json(m) for key, m in timed.ratios.items()},
         "state": found.state, "sentence": found.sentence(), "outside_cores": found.outside_cores,
         "disturbed_blocks": found.disturbed_blocks, "blocks": found.blocks,
         "throttled_blocks": found.throttled_blocks, "drift": found.drift.change, "drift_p": found.drift.p,
@@ -153,8 +153,12 @@ def _trial(
     }
 
 
-def value_json(m: Measurement, measured_on: str = "artifact") -> dict[str, Any]:
-    return {"value": m.value, "low": m.low, "high": m.high, "n": m.n, "measured_on": measured_on, "tier": "screen"}
+def value_json(m: Measurement, measured_on: str = "artifact", tier: str = "screen") -> dict[str, Any]:
+    return {**interval_json(m), "measured_on": measured_on, "tier": tier}
+
+
+def interval_json(m: Measurement) -> dict[str, Any]:
+    return {"value": m.value, "low": m.low, "high": m.high, "n": m.n}
 
 
 def write(folder: Path, document: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from rich.table import Table
 from autotune.constraints import Constraint
 from autotune.pipeline.progress import Report, silent
 from autotune.report.outcome import Outcome
-from autotune.report.wording import figure, join, show, with_unit
+from autotune.report.wording import figure, join, missed_by, show, with_unit
 from autotune.trials import Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
@@ -160,10 +160,9 @@ def verdict_sentence(
     if outcome.miss is not None:
         miss, record = outcome.miss, chosen[outcome.miss.trial]
         value = record.values[miss.objective].value
-        unit = with_unit(units.get(miss.objective, ""))
-        share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
-        return (f"Nothing meets the limits. Nearest: trial {record.number}, {record.deploy.label}, misses "
-                f"{miss.expr} by {figure(miss.shortfall)}{unit}{share}; {miss.objective} was {figure(value)}{unit}.")
+        unit = units.get(miss.objective, "")
+        return (f"Nothing meets the limits. Nearest: trial {record.number}, {record.deploy.label}, "
+                f"{missed_by(miss, unit)}; {miss.objective} was {figure(value)}{with_unit(unit)}.")
     return "No trial was completed, so there is nothing to choose."
 
 
@@ -172,8 +171,5 @@ def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
     if screening.miss is None:
         return "No deploy point can meet the limits, so nothing was trained."
     miss, nearest = screening.miss, screening.dropped[screening.miss.trial]
-    unit = with_unit(units.get(miss.objective, ""))
-    share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
     return ("Nothing can meet the limits, whatever the adapter, so nothing was trained. Nearest: "
-            f"{nearest.point.label}, which misses {miss.expr} by {figure(miss.shortfall)}{unit}{share} on the base "
-            "model.")
+            f"{nearest.point.label}, which {missed_by(miss, units.get(miss.objective, ''))} on the base model.")

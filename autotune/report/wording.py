@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autotune.pareto import Miss
 from autotune.stats import Measurement
 
 
@@ -28,6 +29,12 @@ def join(parts: Sequence[str]) -> str:
 def with_unit(unit: str) -> str:
     """The unit as it follows a number."""
     return f" {unit}" if unit else ""
+
+
+def missed_by(miss: Miss, unit: str) -> str:
+    """``misses accuracy >= 0.8 by 0.031 (4%)``."""
+    share = f" ({miss.shortfall / abs(miss.bound):.0%})" if miss.bound else ""
+    return f"misses {miss.expr} by {figure(miss.shortfall)}{with_unit(unit)}{share}"
 
 
 def figure(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from autotune.errors import ProbeError
@@ -35,7 +36,7 @@ class ProbeResult:
     facts: dict[str, Any]
     stopped_after: int | None = None
 
-    @property
+    @cached_property
     def samples(self) -> tuple[LatencySample, ...]:
         """The artifact's timed requests that count."""
         return used_samples(self.timing) if self.timing else ()
