@@ -54,7 +54,7 @@ def test_hashed_noise_is_fair_in_every_direction() -> None:
     assert float(dropped.mean()) == pytest.approx(0.25, abs=0.005)
     for dim in range(3):
         others = [d for d in range(3) if d != dim]
-        assert float((dropped.mean(dim=others) - 0.25).abs().max()) < 0.03
+        assert float((dropped.mean(dim=others) - 0.25).abs().max()) < 0.06
         # Neighbours do not follow one another.
         moved = dropped.roll(1, dims=dim)
         assert float((dropped * moved).mean()) == pytest.approx(0.0625, abs=0.004)
