@@ -17,8 +17,6 @@ def distances(
     model: Any, base: Path, data: Any, wanted: Sequence[Any], variants: Sequence[str], say: Callable[[str], None]
 ) -> list[str]:
     """The lines of a table: medians over adapters, and for how many a way is no further than bf16 alone is."""
-    import torch
-
     from autotune.pipeline.packed import pack
 
     wide = copy.deepcopy(model).float()
@@ -27,23 +25,23 @@ def distances(
     ways: dict[str, list[Any]] = {"fp32, packed": _packed(wide, base, data, wanted, "eager")}
     del wide
     ways["bf16, alone through PEFT"] = alone = [_alone(model, base, data, job) for job in wanted]
-    decides = pack.compute_type
-    for small, dtype in (("bf16", None), ("fp32", torch.float32)):
-        pack.compute_type = lambda _, dtype=dtype: dtype
+    decides = pack.widens
+    for small, widen in (("by parts", False), ("fp32", True)):
+        pack.widens = lambda _, widen=widen: widen
         for variant in variants:
-            way = f"bf16, packed, {variant}, small products in {small}"
+            way = f"bf16, packed, {variant}, small products {small}"
             try:
                 ways[way] = _packed(model, base, data, wanted, variant)
             except Exception as error:  # noqa: BLE001
                 say(f"{way}: FAILED: {type(error).__name__}: {str(error)[:500]}")
-    pack.compute_type = decides
+    pack.widens = decides
     reference = [_distance(one, other) for one, other in zip(alone, exact, strict=True)]
     lines = ["| way | losses | matrices | B alone | adapters no further than bf16 alone |", "|---|---|---|---|---|"]
     for way, results in ways.items():
         found = [_distance(one, other) for one, other in zip(results, exact, strict=True)]
         medians = [statistics.median(column) for column in zip(*found, strict=True)]
         nearer = sum(a[1] <= b[1] for a, b in zip(found, reference, strict=True))
-        lines.append(f"| {way} | {medians[0]:.2e} | {medians[1]:.2e} | {medians[2]:.2e} | {nearer} of {len(found)} |")
+        lines.append(f"| {way} | {medians[0]:.3e} | {medians[1]:.3e} | {medians[2]:.3e} | {nearer} of {len(found)} |")
     return [f"Distance to fp32 alone after {wanted[0].params.steps} steps, medians of {len(wanted)} adapters:", "",
             *lines, ""]
 

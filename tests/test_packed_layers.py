@@ -91,10 +91,10 @@ def test_some_adapters_alone() -> None:
     assert torch.allclose(found, torch.cat([doubled[2 * ROWS :], doubled[:ROWS]]), rtol=1e-12)
 
 
-@pytest.mark.parametrize("compute", [None, torch.float32])
-def test_a_bf16_base_trains_matrices_in_fp32(compute: torch.dtype | None) -> None:
+@pytest.mark.parametrize("widen", [False, True])
+def test_a_bf16_base_trains_matrices_in_fp32(widen: bool) -> None:
     module = packed(torch.bfloat16)
-    module.shared.compute = compute
+    module.shared.widen = widen
     x = torch.randn(ADAPTERS * ROWS, TOKENS, INPUTS, dtype=torch.bfloat16, requires_grad=True)
     y = module(x)
     assert y.dtype == torch.bfloat16
@@ -105,6 +105,24 @@ def test_a_bf16_base_trains_matrices_in_fp32(compute: torch.dtype | None) -> Non
     assert module.down.grad.dtype == torch.float32
     assert x.grad is not None
     assert x.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("path", ["whole", "groups"])
+def test_small_products_by_parts_are_as_good_as_in_fp32(path: str) -> None:
+    module = packed(torch.bfloat16, bias=False)
+    module.base.weight.zero_()
+    x = torch.randn(ADAPTERS * ROWS, TOKENS, INPUTS, dtype=torch.bfloat16, requires_grad=True)
+    if path == "groups":  # each row in its own place, but the way that unequal numbers of rows go
+        module.shared.groups = Groups(torch.arange(len(x)), torch.arange(len(x)))
+    y = module(x)
+    exact = copy.deepcopy(module).double()
+    wide = x.detach().double().requires_grad_()
+    wanted = expected(exact, wide, [ROWS] * ADAPTERS)
+    slope = torch.randn_like(y)
+    found = torch.autograd.grad(y, [x, module.down, module.up], slope)
+    true = torch.autograd.grad(wanted, [wide, exact.down, exact.up], slope.double())
+    for one, other, limit in zip((y, *found), (wanted, *true), (4e-3, 4e-3, 3e-5, 3e-5), strict=True):
+        assert float((one - other).norm() / other.norm()) < limit
 
 
 def test_gradients_are_added_where_the_stack_has_them() -> None:

@@ -31,6 +31,8 @@ from autotune.pipeline.tokens import Example, TokenizedData
 
 #: Bytes of an adapter's parameter: itself, its gradient and two moments, in fp32.
 _PARAMETER_BYTES = 16
+#: Bytes are aligned for matrix units of a GPU in multiples of this rank.
+_RANKS = 8
 #: Steps whose seconds say nothing about those to come.
 _WARM_UP = 5
 
@@ -142,14 +144,18 @@ class _Engine:
         """Whether there is a place; at width 1 only one that is no wider than the adapter needs."""
         stack = pack.stack
         if self._width == 1:
-            return not pack.slots and stack.rank == slot.rank and stack.sites == slot.sites
+            return not pack.slots and stack.rank == self._held_rank([slot]) and stack.sites == slot.sites
         return len(pack.slots) < stack.capacity and stack.holds(slot.sites, slot.rank)
 
     def _new_pack(self, slots: Collection[Slot], width: int) -> Pack:
         """An empty pack that each of these fits into."""
         sites = tuple(dict.fromkeys(site for slot in slots for site in slot.sites))
+        return Pack(self._model, sites, self._held_rank(slots), min(width, len(slots)), self._quick.backward)
+
+    def _held_rank(self, slots: Collection[Slot]) -> int:
+        """The rank that holds all of these; on a GPU a multiple that its matrix units take at full speed."""
         rank = max(slot.rank for slot in slots)
-        return Pack(self._model, sites, rank, min(width, len(slots)), self._quick.backward)
+        return rank + -rank % _RANKS if self._model.device.type == "cuda" else rank
 
     def _put_aside(self) -> None:
         """All adapters in training back to the front of the queue, as they are; the model without any."""

@@ -1,8 +1,7 @@
 """A frozen linear module with stacked LoRA matrices: y = W x + s B A x, with A and B of each adapter for its own rows.
 
-The frozen product is one for all rows; the small ones are batched by adapter. The weight's gradient is never made. What
-a rank-r product is made of stays in the base's type, or is fp32 where ``Shared.compute`` says so; matrices and
-their gradients are fp32 (fp64 for a base in fp64) either way.
+The frozen product is one for all rows; the small ones are batched by adapter. The weight's gradient is never made.
+Matrices, their gradients and the small products are fp32 (fp64 for a base in fp64) whatever the base's type.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import torch
 from torch.nn.functional import linear
 
 from autotune.pipeline.packed.dropout import Noise
+from autotune.pipeline.packed.products import factor, grow, grown, outer, outer_transposed, shrink, spread
 
 
 @dataclass
@@ -31,11 +31,11 @@ class Shared:
     """What all modules of a stack read: the scale s [adapters], and how the rows at hand belong to adapters.
 
     ``chosen`` are the adapters whose rows these are (None: all); ``groups`` is None where all have equally
-    many rows, ``noise`` without dropout. ``compute`` is the type of the small products (None: the input's).
+    many rows, ``noise`` without dropout. With ``widen`` inputs become fp32 first, where nothing multiplies bf16 well.
     """
 
     scale: torch.Tensor
-    compute: torch.dtype | None = None
+    widen: bool = False
     chosen: torch.Tensor | None = None
     groups: Groups | None = None
     noise: Noise | None = None
@@ -68,12 +68,14 @@ class PackedLinear(torch.nn.Module):
         scale = shared.scale
         if shared.chosen is not None:
             down, up, scale = down[shared.chosen], up[shared.chosen], scale[shared.chosen]
-        compute = shared.compute or x.dtype
-        if self.plain and compute == x.dtype and shared.groups is None and shared.noise is None:
-            whole: torch.Tensor = _FrozenLinear.apply(x, self.base.weight, self.base.bias, down, up, scale)  # type: ignore[no-untyped-call]
-            return whole
+        y: torch.Tensor
+        if self.plain and shared.groups is None and shared.noise is None and not shared.widen:
+            y = _FrozenLinear.apply(x, self.base.weight, self.base.bias, down, up, scale)  # type: ignore[no-untyped-call]
+            return y
         y = self.base(x)
-        z = x.to(compute)
+        z = x
+        if shared.noise is not None or shared.widen:
+            z = x.to(down.dtype)
         if shared.noise is not None:
             z = z * shared.noise.of(z, self)
         if shared.groups is not None:
@@ -82,8 +84,8 @@ class PackedLinear(torch.nn.Module):
         delta = delta.view(*z.shape[:-1], -1)
         if shared.groups is not None:
             delta = delta.index_select(0, shared.groups.scatter)
-        summed: torch.Tensor = (y + delta).to(y.dtype)
-        return summed
+        y = (y + delta).to(y.dtype)
+        return y
 
 
 class _FrozenLinear(torch.autograd.Function):
@@ -95,75 +97,39 @@ class _FrozenLinear(torch.autograd.Function):
         down: torch.Tensor, up: torch.Tensor, scale: torch.Tensor,
     ) -> torch.Tensor:
         adapters = down.shape[0]
-        grouped = x.reshape(adapters, -1, x.shape[-1])
-        down_, up_ = down.to(x.dtype), _scaled(up, scale, x.dtype)
-        inner = _product(grouped, down_.mT)
-        y = _add_product(linear(x, weight, bias).view(adapters, -1, weight.shape[0]), inner, up_.mT)
-        ctx.save_for_backward(x, weight, down_, up_, scale, inner)
+        downs, ups = factor(down, x.dtype), factor((up * scale.view(-1, 1, 1)).mT, x.dtype)
+        inner = spread(shrink(x.reshape(adapters, -1, x.shape[-1]), downs), x.dtype)
+        y = grow(inner, ups, linear(x, weight, bias).view(adapters, -1, weight.shape[0]))
+        ctx.save_for_backward(x, weight, downs, ups, scale, inner)
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> Any:
-        x, weight, down, up, scale, inner = ctx.saved_tensors
-        adapters = down.shape[0]
+        x, weight, downs, ups, scale, inner = ctx.saved_tensors
+        adapters = downs.shape[0]
         grouped, dy_ = x.reshape(adapters, -1, x.shape[-1]), dy.reshape(adapters, -1, dy.shape[-1])
-        dinner, ddown, dup = _small_gradients(grouped, dy_, up, scale, inner)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = _add_product(torch.matmul(dy_, weight), dinner, down).view_as(x)
-        return dx, None, None, ddown, dup, None
+        dinner = spread(shrink(dy_, ups), x.dtype)
+        dx = grow(dinner, downs, torch.matmul(dy_, weight)).view_as(x) if ctx.needs_input_grad[0] else None
+        return dx, None, None, outer_transposed(dinner, grouped), outer(dy_, inner) * scale.view(-1, 1, 1), None
 
 
 class _Adapters(torch.autograd.Function):
-    """s B A z, for z [adapters, tokens, inputs]."""
+    """s B A z in fp32 (fp64), for z [adapters, tokens, inputs]."""
 
     @staticmethod
     def forward(
         ctx: Any, z: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scale: torch.Tensor
     ) -> torch.Tensor:
-        down_, up_ = down.to(z.dtype), _scaled(up, scale, z.dtype)
-        inner = _product(z, down_.mT)
-        ctx.save_for_backward(z, down_, up_, scale, inner)
-        return _product(inner, up_.mT)
+        downs, ups = factor(down, z.dtype), factor((up * scale.view(-1, 1, 1)).mT, z.dtype)
+        inner = spread(shrink(z, downs), z.dtype)
+        ctx.save_for_backward(z, downs, ups, scale, inner)
+        return grown(inner, ups)
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> Any:
-        z, down, up, scale, inner = ctx.saved_tensors
-        dinner, ddown, dup = _small_gradients(z, dy, up, scale, inner)
-        return _product(dinner, down) if ctx.needs_input_grad[0] else None, ddown, dup, None
-
-
-def _small_gradients(
-    z: torch.Tensor, dy: torch.Tensor, up: torch.Tensor, scale: torch.Tensor, inner: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of ``inner`` (A z), in its own type, and of A and B, in fp32 at least."""
-    dinner = _product(dy, up)
-    return dinner, _wide_product(dinner.mT, z), _wide_product(dy.mT, inner) * scale.view(-1, 1, 1)
-
-
-def _scaled(up: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return (up * scale.view(-1, 1, 1)).to(dtype)
-
-
-def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    # One matrix alone goes to the kernel that spreads it over all cores.
-    return torch.mm(a[0], b[0]).unsqueeze(0) if a.shape[0] == 1 else torch.bmm(a, b)
-
-
-def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``total`` + a b; in the memory of ``total``, unless a compiler can add while it does something else."""
-    if torch.compiler.is_compiling():
-        return total + _product(a, b)
-    if a.shape[0] == 1:
-        total[0].addmm_(a[0], b[0])
-        return total
-    return total.baddbmm_(a, b)
-
-
-def _wide_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """A product of bf16 matrices as the matrix units add it up, in fp32; of others as ever."""
-    if a.dtype not in (torch.bfloat16, torch.float16):
-        return _product(a, b)
-    if a.is_cuda:
-        return torch.bmm(a, b, out_dtype=torch.float32)
-    return _product(a.float(), b.float())
+        z, downs, ups, scale, inner = ctx.saved_tensors
+        # What comes back is rounded as the module's result was.
+        narrow = dy.to(z.dtype)
+        dinner = spread(shrink(narrow, ups), z.dtype)
+        dz = grown(dinner, downs).to(z.dtype) if ctx.needs_input_grad[0] else None
+        return dz, outer_transposed(dinner, z), outer(narrow, inner) * scale.view(-1, 1, 1), None

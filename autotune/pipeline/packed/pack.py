@@ -37,7 +37,7 @@ class Pack:
         self, model: Any, sites: tuple[Site, ...], rank: int, capacity: int, backward: Backward = plain_backward
     ) -> None:
         self.slots: list[Slot] = []
-        self.stack = Stack(model, sites, rank, capacity, compute_type(model))
+        self.stack = Stack(model, sites, rank, capacity, widens(model))
         self._model, self._backward = model, backward
         self._next: tuple[list[Slot], PackedBatch] | None = None
 
@@ -62,11 +62,11 @@ class Pack:
         All slots are then at their next examples. After running out of memory, none has changed.
         """
         batch = self._batch()
-        states = [slot.rng.get_state() for slot in self.slots]
+        drawing = [(slot, slot.rng.get_state()) for slot in self.slots if slot.job.params.dropout]
         try:
             figures = self._train(batch)
         except BaseException:
-            for slot, state in zip(self.slots, states, strict=True):
+            for slot, state in drawing:
                 slot.rng.set_state(state)
             raise
         for slot in self.slots:
@@ -112,6 +112,6 @@ class Pack:
         return HashedNoise(adapters, device) if device.type == "cuda" else DrawnNoise(adapters)
 
 
-def compute_type(model: Any) -> torch.dtype | None:
-    """The type of the small products: fp32 on a CPU, whatever the base; on a GPU the base's own."""
-    return torch.float32 if model.device.type == "cpu" and model.dtype in (torch.bfloat16, torch.float16) else None
+def widens(model: Any) -> bool:
+    """Whether small products take fp32 inputs: on a CPU with a base in bf16."""
+    return bool(model.device.type == "cpu" and model.dtype == torch.bfloat16)

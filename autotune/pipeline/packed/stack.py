@@ -24,7 +24,7 @@ class Stack:
     """
 
     def __init__(
-        self, model: Any, sites: tuple[Site, ...], rank: int, capacity: int, compute: torch.dtype | None = None
+        self, model: Any, sites: tuple[Site, ...], rank: int, capacity: int, widen: bool = False
     ) -> None:
         self.sites = sites
         self.rank, self.capacity, self.count = rank, capacity, 0
@@ -37,7 +37,7 @@ class Stack:
         )
         self._scales = torch.zeros(capacity, **like)
         self._steps = torch.zeros(capacity, dtype=torch.float32, device=model.device)
-        self.shared = Shared(self._scales[:0], compute)
+        self.shared = Shared(self._scales[:0], widen)
         self._modules = [
             PackedLinear(model.get_submodule(site.name), site.name, number, self.shared)
             for number, site in enumerate(sites)
