@@ -33,6 +33,7 @@ from objectives.latency import VALUES, values
 from objectives.session import min_generator_length
 from objectives.size import size_bytes, size_mb
 from search_spaces.adapter import AdapterParams
+from search_spaces.deploy import DeployParams
 
 _STAGE = "certify"
 _LOGIT_PROMPTS = 8
@@ -72,8 +73,9 @@ class Examiner:
         """What decides about one trial, its intervals at ``confidence``. Raises StageError."""
         name = f"trial-{record.number}"
         artifact = self._folder.artifacts / name
-        timed = self._time(artifact, name, confidence)
-        state = answers.timed(timed, self._ask.asked, confidence, self._at.reference.label)
+        beside = self._beside(constraints)
+        timed = self._time(artifact, name, confidence, beside)
+        state = answers.timed(timed, self._ask.asked, confidence, beside.label)
         told = self._answers(artifact, name)
         found = answers.system_measurements(timed, self._ask.asked, confidence) | self._scores(told, confidence)
         found["size_mb"] = _size(artifact)
@@ -89,10 +91,15 @@ class Examiner:
                  "asked": asdict(timed.timing.asked) if timed.timing else None}
         return Evidence(found, decided, about, logits)
 
-    def _time(self, artifact: Path, name: str, confidence: float) -> ProbeResult:
-        """Requests enough for every percentile that is asked for, by turns with the reference."""
+    def _beside(self, constraints: Sequence[Constraint]) -> DeployParams:
+        """What finalists are timed by turns with: what a limit on times is relative to, where there is such a one."""
+        relative = any(c.relative and c.objective.partition(".")[0] in VALUES for c in constraints)
+        return self._at.reference if relative else self._at.pace
+
+    def _time(self, artifact: Path, name: str, confidence: float, beside: DeployParams) -> ProbeResult:
+        """Requests enough for every percentile that is asked for, by turns with the base's artifact ``beside``."""
         at = self._at
-        reference, resident = self._scorer.beside(size_bytes(artifact))
+        reference, resident = self._scorer.beside(size_bytes(artifact), beside)
         task = latency_task(
             at.data, at.workload, self._ask, samples=requests_needed(self._ask.asked, confidence),
             max_seconds=self._tier.max_seconds, sustain_seconds=self._tier.sustain_seconds,
@@ -152,10 +159,11 @@ class Examiner:
             right = self._right(self._baseline_told)
         missing = [c for c in relative if c.objective not in found]
         if any(c.offset or c.objective not in ratios for c in missing):
-            timed = self._time(folder, "the baseline", confidence)
+            beside = self._beside(constraints)
+            timed = self._time(folder, "the baseline", confidence, beside)
             found |= answers.system_measurements(timed, self._ask.asked, confidence)
             found |= self._readings(folder, "the baseline", confidence, relative, timed)
-            state = answers.timed(timed, self._ask.asked, confidence, self._at.reference.label)
+            state = answers.timed(timed, self._ask.asked, confidence, beside.label)
         return Measured(found, right, {}, {}, _unsteady(state))
 
     def _probe(self, artifact: Path, task: Mapping[str, Any], title: str, *, timed: bool) -> ProbeResult:

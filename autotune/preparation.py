@@ -9,6 +9,7 @@ from typing import Any
 
 from autotune.config import StudyConfig
 from autotune.errors import ConfigError, Problem
+from autotune.estimate import artifact_bytes
 from autotune.pipeline import architectures, base_model, stages
 from autotune.pipeline.tokens import TokenizedData
 from autotune.questions import Target, Workload
@@ -22,7 +23,12 @@ _MIN_CONTEXT = 512
 
 @dataclass(frozen=True)
 class Prepared:
-    """Ready to search. ``dropped`` are deploy points with the sentence why the target cannot run them."""
+    """Ready to search. ``dropped`` are deploy points with the sentence why the target cannot run them.
+
+    ``reference`` is the highest precision, which the export is checked at and relative limits rest on. ``pace`` is
+    what other points are timed by turns with: the smallest. Where the machine's memory slows down, artifacts that are
+    alike slow down alike, and one of fp32 by more than a quantized one (`benchmarks/repeatability.py`).
+    """
 
     base: Entry
     data_entry: Entry
@@ -31,6 +37,7 @@ class Prepared:
     points: tuple[DeployParams, ...]
     dropped: tuple[tuple[DeployParams, str], ...]
     reference: DeployParams
+    pace: DeployParams
     context_length: int
     target: Target
     workload: Workload
@@ -74,7 +81,8 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     needed = workload.tokens_needed(data, file.data.max_new_tokens)
     context = _context_length(file.target.context_length, needed, facts.context_length)
     target = Target(file.target.provider, file.target.provider_options, file.target.threads)
-    return Prepared(base, data_entry, data, facts, points, dropped, _reference(file.target.provider), context,
+    pace = min(points, key=lambda point: artifact_bytes(facts, point))
+    return Prepared(base, data_entry, data, facts, points, dropped, _reference(file.target.provider), pace, context,
                     target, workload)
 
 

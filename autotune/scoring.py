@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from autotune import answers, keys, stats
-from autotune.errors import AssemblyError, ScoreError
+from autotune.errors import AssemblyError, ScoreError, StageError
 from autotune.pipeline import stages
 from autotune.pipeline.template_params import template_params
 from autotune.preparation import Prepared
@@ -81,11 +81,11 @@ class Scorer:
         if at.workload.from_rows:
             self._screened[point] = Screened(point, size, {"point": _record(entry)})
             return self._screened[point]
-        probe = self._timed(entry.key, entry.path, point, by_turns=point != at.reference)
+        probe = self._timed(entry.key, entry.path, point, by_turns=point != at.pace)
         result, _ = answers.load(probe.path)
         values = answers.system_measurements(result, ask.asked, ask.confidence) | size
         self._screened[point] = Screened(point, values, {"point": _record(entry), "probe": _record(probe)},
-                                         answers.timed(result, ask.asked, ask.confidence, at.reference.label))
+                                         answers.timed(result, ask.asked, ask.confidence, at.pace.label))
         return self._screened[point]
 
     def score(self, adapter: Entry | None, point: DeployParams, needed: int | None = None) -> Scored:
@@ -104,7 +104,7 @@ class Scorer:
             made["probe"] = probe = self._timed(artifact, folder, point)
             own, _ = answers.load(probe.path)
             values |= answers.system_measurements(own, ask.asked, ask.confidence)
-            timed = answers.timed(own, ask.asked, ask.confidence, at.reference.label)
+            timed = answers.timed(own, ask.asked, ask.confidence, at.pace.label)
         elif adapter is not None:
             values |= self._screened[point].values
         entry = self._answers(adapter, point, artifact, needed, made)
@@ -152,10 +152,13 @@ class Scorer:
         folder = self._taken(adapter, point, self._key(adapter, point), {})
         return folder / stages.ARTIFACT_FOLDER
 
-    def beside(self, size: int) -> tuple[Reference | None, bool]:
-        """The untrained base's artifact at the highest precision, to time another one of ``size`` bytes by turns with,
-        and whether both may be open at once; None where there is no memory for it."""
-        entry = self._point(self._at.reference)
+    def beside(self, size: int, point: DeployParams) -> tuple[Reference | None, bool]:
+        """The untrained base's artifact at ``point``, to time another one of ``size`` bytes by turns with, and whether
+        both may be open at once; None where there is no memory for it, or where it cannot be built."""
+        try:
+            entry = self._point(point)
+        except StageError:
+            return None, True
         info = _info(entry)
         room = room_for(size, info["size_bytes"], psutil.virtual_memory().available)
         if room == "none":
@@ -206,10 +209,10 @@ class Scorer:
         return entry
 
     def _timed(self, artifact: Key, folder: Path, point: DeployParams, by_turns: bool = False) -> Entry:
-        """The latency of an artifact, ``by_turns`` with that of the base's own at the highest precision."""
+        """The latency of an artifact, ``by_turns`` with that of the base's own at the smallest point."""
         at, ask = self._at, self._ask
         named = keys.timed_task(latency_task(at.data, at.workload, ask, max_seconds=0),
-                                self._point_key(at.reference) if by_turns else None)
+                                self._point_key(at.pace) if by_turns else None)
         key = keys.probe("probe", artifact, [named], self._target, "screen")
 
         def request() -> tuple[Mapping[str, Any], int]:
@@ -223,7 +226,7 @@ class Scorer:
     def _latency_task(self, size: int, by_turns: bool) -> Mapping[str, Any]:
         """For an artifact of ``size`` bytes, with the reference where there is memory for it."""
         at, ask = self._at, self._ask
-        reference, resident = self.beside(size) if by_turns else (None, True)
+        reference, resident = self.beside(size, at.pace) if by_turns else (None, True)
         sizes = (size, size_bytes(reference.artifact)) if reference else (size,)
         return latency_task(at.data, at.workload, ask, max_seconds=screening_seconds(*sizes), reference=reference,
                             resident=resident)

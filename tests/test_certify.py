@@ -77,7 +77,7 @@ def test_the_answers_were_given_to_the_test_rows_texts(certified: tuple[Path, An
 
 def test_what_the_timing_was_made_on_stands_in_the_record(certified: tuple[Path, Any]) -> None:
     timing = looks(studies.results(certified[0]))[-1]["timing"]
-    assert timing["reference"] == "fp32"
+    assert timing["reference"] == "int4-b32"
     assert timing["ratios"]["latency_ms.p50"]["value"] > 0
     assert timing["asked"]["samples"] >= 50
     assert timing["probe"]["settings"]["threads"] == 1
@@ -173,6 +173,7 @@ def test_limits_may_be_relative_to_a_baseline(certified: tuple[Path, Any], folde
     assert compared[limits[0]]["n"] == 48
     assert compared[limits[1]]["compared"] == "latency_ms.p50 as a share of the baseline's"
     assert compared[limits[1]]["bound"] == 50
+    assert looks(found)[0]["timing"]["reference"] == "fp32"  # what the limit is relative to
     assert (folder / baseline / "predictions" / "certificate-baseline.csv").exists()
 
 
