@@ -136,13 +136,8 @@ def test_a_written_shape_is_a_whole_model_in_bf16(name: str, tmp_path: Path, mon
     assert model.dtype == torch.bfloat16
     adapter = random_adapter(folder, tmp_path / "adapter")
     suffixes = require_supported(folder).modules("all-linear")
-<<<<<<< HEAD
     linear = {n.removesuffix(".weight") for n in tensor_shapes(folder)
               if n.split(".")[-2] in suffixes and n.endswith(".weight")}
-=======
-    matrices = [n for n, dims in tensor_shapes(folder).items() if len(dims) == 2]
-    linear = {n.removesuffix(".weight") for n in matrices if n.split(".")[-2] in suffixes}
->>>>>>> part-d
     assert MergedWeights(folder, adapter).modules() == linear
 
 
