@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autotune import paired, power, stats
 from autotune.certificate import Tested
@@ -22,7 +22,8 @@ class Measured:
 
     ``values`` by key; ``right`` tells for each test row whether it was answered right; ``timings`` are the requests'
     values by objective (``latency_ms``); ``ratios`` to the baseline's by key, from interleaved blocks. ``unsteady`` is
-    None where the machine kept still while it was timed.
+    None where the machine kept still while it was timed. ``strict`` are the values again, each interval with half the
+    error: for what is told from the intervals of two models (`from_two`).
     """
 
     values: Mapping[str, Measurement]
@@ -30,6 +31,14 @@ class Measured:
     timings: Mapping[str, Sequence[float]]
     ratios: Mapping[str, Measurement]
     unsteady: Steadiness | None
+    strict: Mapping[str, Measurement] = field(default_factory=dict)
+
+
+def from_two(constraint: Constraint, ratios: Mapping[str, Measurement]) -> bool:
+    """Whether a limit is told from two intervals, its model's own and the baseline's: neither paired by rows nor a
+    ratio of timings by turns."""
+    known = constraint.objective in _SHARES or (not constraint.offset and constraint.objective in ratios)
+    return constraint.relative and not known
 
 
 def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None, confidence: float) -> Tested:
@@ -93,11 +102,11 @@ def _relative(
         difference = paired.difference_to_share(found.right, baseline.right, share, offset, confidence)
         return Tested(difference, offset, what, "test rows", lambda: power.rows_to_settle_paired(
             found.right, baseline.right, share, offset, confidence))
-    if not offset and key in found.ratios:
+    if not from_two(constraint, found.ratios):
         # Blocks by turns drift together; what other processes took, they may have taken from one of the two.
         disturbed = found.unsteady if found.unsteady and found.unsteady.state == "disturbed" else None
         return _in_doubt(Tested(found.ratios[key], share, f"{key} as a share of the baseline's"), disturbed)
-    mine, theirs = found.values[key], baseline.values[key]
+    mine, theirs = found.strict[key], baseline.strict[key]
     timed = key.partition(".")[0] in VALUES
     unsteady = (found.unsteady or baseline.unsteady) if timed else None
     return _in_doubt(Tested(_difference(mine, theirs, share), offset, what), unsteady)
@@ -110,8 +119,8 @@ def _in_doubt(about: Tested, unsteady: Steadiness | None) -> Tested:
 
 
 def _difference(mine: Measurement, theirs: Measurement, share: float) -> Measurement:
-    """mine - share · theirs from both intervals: opposite ends, which is wider than need be and never too narrow
-    where each interval holds with half of the allowed error (Bonferroni's inequality)."""
+    """mine - share · theirs from both intervals: opposite ends, which is wider than need be and never too narrow,
+    as each interval holds with half of the allowed error (Bonferroni's inequality)."""
 
     def less(a: float | None, b: float | None) -> float | None:
         return None if a is None or b is None else a - share * b

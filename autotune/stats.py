@@ -30,6 +30,11 @@ class Measurement:
     unit: str
 
 
+def halved(confidence: float) -> float:
+    """The confidence that each of two intervals needs for both to hold with ``confidence`` (Bonferroni)."""
+    return 1 - (1 - confidence) / 2
+
+
 def proportion(successes: int, n: int, confidence: float = 0.95, unit: str = "") -> Measurement:
     """``successes / n`` with the Wilson score interval (Wilson 1927, JASA 22:209).
 

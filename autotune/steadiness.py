@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from autotune.paired import ratio_interval
-from autotune.stats import Measurement, summarize
+from autotune.stats import Measurement, halved, summarize
 from autotune.targets.timing import Block, Timing
 from objectives.base import parse_key
 from objectives.latency import LatencySample, values
@@ -115,8 +115,7 @@ def ratio(timing: Timing, key: str, confidence: float = 0.95) -> Measurement:
     blocks = used_blocks(timing)
     if statistic in ("p50", "mean"):
         return _by_rounds(blocks, objective.name, statistic, confidence)
-    half = 1 - (1 - confidence) / 2
-    ours, theirs = (summarize(values(objective.name, _samples(blocks, of)), statistic, half)
+    ours, theirs = (summarize(values(objective.name, _samples(blocks, of)), statistic, halved(confidence))
                     for of in ("artifact", "reference"))
     low, high = ratio_interval(ours, theirs)
     return Measurement(ours.value / theirs.value, low, high, ours.n, "")
