@@ -14,7 +14,8 @@ from autotune import schedule
 from autotune.certify import Certifier
 from autotune.config import StudyConfig
 from autotune.errors import StageError, StudyError
-from autotune.estimate import Estimate, artifact_bytes, estimate
+from autotune.estimate import Certifying, Estimate, artifact_bytes, estimate
+from autotune.evidence import requests_needed
 from autotune.examine import Examiner, Tier
 from autotune.limits import Limits
 from autotune.machine_lock import MachineLock
@@ -236,11 +237,20 @@ def _estimate(
         batch_size=int(_typical(space.get("batch_size")) or 8), gflops=gflops,
         prompt_tokens=work.prompt_tokens or 0, new_tokens=work.new_tokens or 1, samples=work.samples,
         free_disk=shutil.disk_usage(options.store).free, free_memory=psutil.virtual_memory().available,
-        have_template=have_template, have_points=have_points,
+        have_template=have_template, have_points=have_points, certifying=_certifying(config),
     )
-    if budget.time_s is not None:
-        found = replace(found, seconds=min(found.seconds, budget.time_s))
+    if budget.time_s is not None:  # of the search
+        found = replace(found, seconds=min(found.seconds - found.seconds_per_finalist, budget.time_s)
+                        + found.seconds_per_finalist)
     return found
+
+
+def _certifying(config: StudyConfig) -> Certifying | None:
+    if not config.file.certificate.finalists:
+        return None
+    tier = _tier(config)
+    return Certifying(requests_needed(list(config.measured()), config.file.confidence), tier.max_seconds,
+                      tier.sustain_seconds)
 
 
 def _typical(dimension: Dimension | None) -> float | None:

@@ -70,7 +70,8 @@ def _print_plan(found: Any, points: list[dict[str, Any]], as_json: bool) -> None
         console.print(f"  {escape(point['label']):<24} {escape(size)}")
     console.print(
         f"[bold]{found.adapters} adapters, {found.trials} trials[/]: about {found.seconds / 60:.0f} minutes "
-        f"({found.seconds_per_adapter:.0f} s an adapter, {found.seconds_per_trial:.0f} s a trial)"
+        f"({found.seconds_per_adapter:.0f} s an adapter, {found.seconds_per_trial:.0f} s a trial"
+        + (f", {found.seconds_per_finalist:.0f} s certifying a finalist)" if found.seconds_per_finalist else ")")
     )
     console.print(f"disk: about {found.disk / 1e9:.1f} GB    memory: about {found.memory / 1e9:.1f} GB")
     for misfit in found.misfits:
