@@ -23,10 +23,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autotune.evidence import requests_needed
-from autotune.steadiness import ratio, steadiness, used_samples
-from autotune.targets.timing import Timing
+from autotune.ratio import ratio
 from benchmarks.noise import KEY, Artifact, Bench, add_options, opened
 from benchmarks.record import record
+from objectives.steadiness import steadiness, used_samples
+from objectives.timing import Timing
 from search_spaces.deploy import DeployParams
 
 POINTS = (DeployParams("int8"), DeployParams("int4"), DeployParams("fp32"))
