@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ _MIN_CONTEXT = 512
 
 @dataclass(frozen=True)
 class Prepared:
-    """Ready to search. ``dropped`` are deploy points with the sentence why the target cannot run them."""
+    """Ready to search. ``dropped`` are deploy points with the sentence why the target cannot run them; ``fingerprint``
+    is the base model's (`base_model.fingerprint`)."""
 
     base: Entry
     data_entry: Entry
@@ -34,6 +36,7 @@ class Prepared:
     context_length: int
     target: Target
     workload: Workload
+    fingerprint: Mapping[str, str]
 
 
 def deploy_points(
@@ -75,7 +78,7 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     context = _context_length(file.target.context_length, needed, facts.context_length)
     target = Target(file.target.provider, file.target.provider_options, file.target.threads)
     return Prepared(base, data_entry, data, facts, points, dropped, _reference(file.target.provider), context,
-                    target, workload)
+                    target, workload, fingerprint)
 
 
 def _data_spec(config: StudyConfig) -> dict[str, Any]:

@@ -42,12 +42,12 @@ def _parser(opened: Bundle) -> argparse.ArgumentParser:
     columns = template_columns(opened.task.prompt)
     parser = argparse.ArgumentParser(
         prog="run.py", description=f"Answers with {opened.name}.",
-        epilog="The text fills the prompt on which the model was trained"
-        + (f", one of: {', '.join(opened.task.labels)} comes back." if opened.task.labels else "."))
-    one = len(columns) == 1
-    parser.add_argument("text", nargs="?", help=f"the {columns[0]}" if one else argparse.SUPPRESS)
+        epilog="The text fills the prompt that the model was trained on"
+        + (f"; the answer is one of: {', '.join(opened.task.labels)}." if opened.task.labels else "."))
+    one, names = len(columns) == 1, ", ".join(columns).replace("%", "%%")
+    parser.add_argument("text", nargs="?", help=f"the {names}" if one else argparse.SUPPRESS)
     parser.add_argument("--column", action="append", default=[], metavar="NAME=VALUE",
-                        help=f"the value of a column: {', '.join(columns)}")
+                        help=f"the value of a column: {names}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -63,7 +63,7 @@ def _values(
         if not equals or name not in columns:
             close = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
             hint = f", did you mean {close[0]!r}?" if equals and close else ""
-            problems.append(f"--column {pair!r}: no NAME=VALUE of a column{hint}")
+            problems.append(f"--column {pair!r} names no column{hint}" if equals else f"--column {pair!r} has no =")
         values[name] = value
     if text is not None:
         if len(columns) == 1 and not given:

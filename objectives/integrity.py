@@ -46,7 +46,8 @@ def check(folder: Path) -> Checked:
     if leaving:
         return Checked(None, tuple(leaving))
     problems = [_differs(folder, name, expected) for name, expected in manifest["files"].items()]
-    return Checked(manifest, (*filter(None, problems), *_too_many(folder, manifest["files"])))
+    too_many = [f"{name} does not belong to the bundle" for name in strangers(folder, manifest["files"])]
+    return Checked(manifest, (*filter(None, problems), *too_many))
 
 
 def read(folder: Path) -> Mapping[str, Any]:
@@ -69,6 +70,15 @@ def read(folder: Path) -> Mapping[str, Any]:
         raise ValueError(f"{MANIFEST}: files: found no sizes and sha256 by name")
     loaded: Mapping[str, Any] = manifest
     return loaded
+
+
+def strangers(folder: Path, expected: Mapping[str, Any]) -> list[str]:
+    """Files, and links to folders, that the manifest does not know, by their names in the folder."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        found += [Path(root, name).relative_to(folder).as_posix() for name in (*files, *links)]
+    return sorted(name for name in found if name not in expected and name != MANIFEST)
 
 
 def digest(manifest: Mapping[str, Any]) -> str:
@@ -113,13 +123,3 @@ def _differs(folder: Path, name: str, expected: Mapping[str, Any]) -> str | None
     except OSError as error:
         return f"{name} cannot be read: {error.strerror or error}"
     return None
-
-
-def _too_many(folder: Path, expected: Mapping[str, Any]) -> list[str]:
-    """Files and links to folders that the manifest does not know."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        links = [name for name in folders if Path(root, name).is_symlink()]
-        found += [Path(root, name).relative_to(folder).as_posix() for name in (*files, *links)]
-    return [f"{name} does not belong to the bundle" for name in sorted(found) if name not in expected
-            and name != MANIFEST]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_SIGNS = {None: "–"}
-
 
 def told(record: Mapping[str, Any]) -> str:
     """A heading, a line for everything that was judged, the figures here beside those measured before, the verdict."""
@@ -94,7 +92,7 @@ def _named(record: Mapping[str, Any], verdict: str) -> str:
 
 
 def _line(verdict: str | None, text: str) -> str:
-    return f"{_SIGNS.get(verdict, verdict):<12}  {text}"
+    return f"{'–' if verdict is None else verdict:<12}  {text}"
 
 
 def _figure(found: Mapping[str, Any], unit: str) -> str:
