@@ -7,8 +7,10 @@ The rule for answers
     PASS: the one-sided exact lower bound, at 95 %, for the share of rows that this device answers as then is at least
     90 %. (29 of 29, 46 of 47 or 62 of 64 reach it.) A device whose true share is lower passes with a chance of 5 %.
 
-    FAIL: not so, and the one-sided exact upper bound, at 95 %, for the share that it answers rightly lies below the
-    lower end of the interval that was measured: its accuracy is clearly below what was certified.
+    FAIL: not so, and the accuracy is clearly below what was certified: the one-sided exact upper bound, at 95 %, for
+    the share that it answers rightly lies below the lower end of the interval that was measured; and that is not the
+    choice of rows, as on these very rows more answers turned wrong than turned right (exact sign test at 5 %; McNemar
+    1947, Psychometrika 12:153).
 
     INCONCLUSIVE: neither.
 """
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from objectives.bundle import Limit, Sample
-from objectives.exact import Interval, lower_bound, upper_bound
+from objectives.exact import Interval, at_most, lower_bound, upper_bound
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -30,9 +32,10 @@ AGREEMENT, SURE = 0.9, 0.95
 
 @dataclass(frozen=True)
 class Answers:
-    """``agree`` of ``n`` rows have the answer that the measured artifact gave, of which ``right_before`` were right;
-    ``right`` are here. ``least_agreement`` and ``most_right`` are the one-sided bounds, ``accuracy_low`` the lower end
-    of what was measured, None where it has none."""
+    """``agree`` of ``n`` rows have the answer that the measured artifact gave. ``right_before`` of its answers were
+    right, ``right`` are here; ``chance`` is that of losing so many by changes that go either way. ``least_agreement``
+    and ``most_right`` are the one-sided bounds, ``accuracy_low`` the lower end of what was measured, None where it has
+    none."""
 
     verdict: Verdict
     n: int
@@ -41,6 +44,7 @@ class Answers:
     right: int
     right_before: int
     most_right: float
+    chance: float
     accuracy_low: float | None
 
 
@@ -58,15 +62,18 @@ def judge_answers(samples: Sequence[Sample], told: Sequence[str], accuracy_low: 
     """Hold the answers ``told`` here against the sample rows, of which there is at least one."""
     n = len(samples)
     agree = sum(same(answer, s.answer) for s, answer in zip(samples, told, strict=True))
-    right = sum(same(answer, s.expected) for s, answer in zip(samples, told, strict=True))
-    least, most = lower_bound(agree, n, SURE), upper_bound(right, n, SURE)
+    here = [same(answer, s.expected) for s, answer in zip(samples, told, strict=True)]
+    before = [same(s.answer, s.expected) for s in samples]
+    lost = sum(b and not h for b, h in zip(before, here, strict=True))
+    won = sum(h and not b for b, h in zip(before, here, strict=True))
+    least, most = lower_bound(agree, n, SURE), upper_bound(sum(here), n, SURE)
+    chance = at_most(won, lost + won, 0.5)
     verdict: Verdict = "INCONCLUSIVE"
     if least >= AGREEMENT:
         verdict = "PASS"
-    elif accuracy_low is not None and most < accuracy_low:
+    elif accuracy_low is not None and most < accuracy_low and chance <= 1 - SURE:
         verdict = "FAIL"
-    before = sum(same(s.answer, s.expected) for s in samples)
-    return Answers(verdict, n, agree, least, right, before, most, accuracy_low)
+    return Answers(verdict, n, agree, least, sum(here), sum(before), most, chance, accuracy_low)
 
 
 def rows_to_pass() -> int:

@@ -116,8 +116,8 @@ def _context(chosen: Chosen, document: Mapping[str, Any]) -> dict[str, Any]:
         "confidence": chosen.look["confidence"] if chosen.look else document["confidence"],
         "threads": f"{target['threads']} thread{'s' * (target['threads'] != 1)}", "provider": target["provider"],
         "context_length": target["context_length"], "example": _example(document["task"]["prompt"]),
-        "samples": document["samples"], "adapter": document["adapter"], "split": "test" if chosen.look else "validation",
-        "constraints": ", ".join(c["expr"] for c in document["constraints"]),
+        "samples": document["samples"], "split": "test" if chosen.look else "validation",
+        "adapter": document["adapter"], "constraints": ", ".join(c["expr"] for c in document["constraints"]),
     }
 
 
