@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+from yaml import YAMLError
+
 from autotune.config import StudyConfig
 from autotune.errors import ConfigError, DataError, Problem
 from autotune.finished import FinishedRun
@@ -18,7 +21,8 @@ from autotune.pipeline.stages import DATA_FILE
 from autotune.pipeline.tokens import TokenizedData
 from autotune.preparation import Prepared
 from autotune.store import Entry, Key, Store
-from objectives.bundle import Task
+from autotune.study_file import DataSection, StudyFile
+from objectives.bundle import Task, task_of
 from objectives.templates import render, template_columns
 
 Split = Literal["valid", "test"]
@@ -43,7 +47,7 @@ def as_json(config: StudyConfig, prepared: Prepared) -> dict[str, Any]:
     return {
         "study_dir": str(config.base_dir),
         "model": dict(prepared.fingerprint),
-        "task": asdict(_task(config.file.data.model_dump(), data)),
+        "task": asdict(_task(config.file.data, data)),
         "rows": {"valid": rows_digest(_pairs(data, "valid")), "test": rows_digest(_pairs(data, "test"))},
     }
 
@@ -52,18 +56,29 @@ def deployment(run: FinishedRun, store: Store) -> Deployment:
     """Of a finished run. Raises ConfigError where neither results.json nor the store tells any more."""
     kept = run.document.get("deployment")
     if kept:
-        task = kept["task"]
-        label_ids = tuple(tuple(ids) for ids in task["label_ids"])
-        return Deployment(
-            Task(**{**task, "labels": tuple(task["labels"]), "label_ids": label_ids, "stop": tuple(task["stop"])}),
-            kept["model"], Path(kept["study_dir"]), kept["rows"])
+        try:
+            return Deployment(task_of(kept["task"]), kept["model"], Path(kept["study_dir"]), kept["rows"])
+        except (KeyError, TypeError) as error:
+            raise ConfigError([Problem(
+                str(run.root / "results.json"), "deployment", f"damaged: {type(error).__name__} {error}",
+                "the file as autotune run wrote it")]) from None
     data = stored_data(run, store)
     if data is None:
         raise ConfigError([Problem(
             str(run.root / "results.json"), "deployment", "not there, and the store has the run's rows no more",
             "a run by this version: autotune run STUDY --out with this folder brings it back and trains nothing anew "
             "that the store holds")])
-    return Deployment(_task(run.study["data"], data), {}, None, {})
+    return Deployment(_task(study_of(run).data, data), {}, None, {})
+
+
+def study_of(run: FinishedRun) -> StudyFile:
+    """The run's study.yaml, with what it leaves to the defaults. Raises ConfigError where it is damaged."""
+    try:
+        return StudyFile.model_validate(run.study)
+    except (ValidationError, OSError, YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError([Problem(str(run.root / "study.yaml"), "", first, "the file as autotune run wrote it")]
+                          ) from None
 
 
 def rows_of(run: FinishedRun, store: Store, split: Split, found: Deployment) -> list[Pair]:
@@ -77,10 +92,11 @@ def rows_of(run: FinishedRun, store: Store, split: Split, found: Deployment) -> 
     again = "the rows that the run was made with, or --samples 0"
     if found.study_dir is None:
         raise ConfigError([Problem(str(run.root), f"data.{split}", "the store has the run's rows no more", again)])
-    pairs = _read(run.study["data"], found.study_dir, split)
+    data_file = study_of(run).data
+    pairs = _read(data_file, found.study_dir, split)
     if rows_digest(pairs) != found.rows[split]:
-        raise DataError([Problem(str(run.study["data"].get(split) or run.study["data"]["train"]), "",
-                                 "other rows than the run was made with", again)])
+        source = getattr(data_file, split) or data_file.train
+        raise DataError([Problem(source, "", "other rows than the run was made with", again)])
     return pairs
 
 
@@ -104,23 +120,23 @@ def rows_digest(pairs: Sequence[Pair]) -> str:
     return hashlib.sha256(json.dumps(pairs, ensure_ascii=False).encode()).hexdigest()
 
 
-def _task(data_file: Mapping[str, Any], data: TokenizedData) -> Task:
-    return Task(data.task, data_file["prompt"], data.chat, data.labels, data.label_ids, data.eos_id,
-                data_file["max_new_tokens"], tuple(data_file["stop"]))
+def _task(data_file: DataSection, data: TokenizedData) -> Task:
+    return Task(data.task, data_file.prompt, data.chat, data.labels, data.label_ids, data.eos_id,
+                data_file.max_new_tokens, data_file.stop)
 
 
 def _pairs(data: TokenizedData, split: Split) -> list[Pair]:
     return [(e.prompt_text, e.answer_text) for e in (data.valid if split == "valid" else data.test)]
 
 
-def _read(data: Mapping[str, Any], study_dir: Path, split: Split) -> list[Pair]:
+def _read(data: DataSection, study_dir: Path, split: Split) -> list[Pair]:
     """The split from the study's files, cut from the training rows where it has none of its own."""
-    in_prompt, in_answer = template_columns(data["prompt"]), template_columns(data["answer"])
+    in_prompt, in_answer = template_columns(data.prompt), template_columns(data.answer)
     columns = list(dict.fromkeys([*in_prompt, *in_answer]))
     optional = set(in_prompt) - set(in_answer) if len(in_prompt) > 1 else set()
-    own = data.get(split)
-    rows = read_rows(own or data["train"], study_dir, split if own else "train", columns, optional)
+    own = getattr(data, split)
+    rows = read_rows(own or data.train, study_dir, split if own else "train", columns, optional)
     if not own:
-        prompts = [render(data["prompt"], row.values) for row in rows]
-        rows = cut_splits(rows, prompts, have=[name for name in ("valid", "test") if data.get(name)])[split]
-    return [(render(data["prompt"], row.values), render(data["answer"], row.values)) for row in rows]
+        prompts = [render(data.prompt, row.values) for row in rows]
+        rows = cut_splits(rows, prompts, have=[name for name in ("valid", "test") if getattr(data, name)])[split]
+    return [(render(data.prompt, row.values), render(data.answer, row.values)) for row in rows]

@@ -99,14 +99,20 @@ def parsed(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         raise ValueError(f"{MANIFEST} lacks something or is damaged: {type(error).__name__} {error}") from None
 
 
+def task_of(found: Mapping[str, Any]) -> Task:
+    """What ``dataclasses.asdict`` and JSON made of a Task. Raises KeyError or TypeError where it lacks something."""
+    return Task(
+        found["kind"], found["prompt"], found["chat"], tuple(found["labels"]),
+        tuple(tuple(ids) for ids in found["label_ids"]), found["eos_id"], found["max_new_tokens"],
+        tuple(found["stop"]))
+
+
 def _parsed(folder: Path, found: Mapping[str, Any]) -> Bundle:
-    task, target, workload = found["task"], found["target"], found["workload"]
+    target, workload = found["target"], found["workload"]
     return Bundle(
         folder=folder, name=f"{found['study']['name']}, trial {found['trial']} ({found['deploy_point']})",
         digest=found["digest"],
-        task=Task(task["kind"], task["prompt"], task["chat"], tuple(task["labels"]),
-                  tuple(tuple(ids) for ids in task["label_ids"]), task["eos_id"], task["max_new_tokens"],
-                  tuple(task["stop"])),
+        task=task_of(found["task"]),
         provider=target["provider"], provider_options=target["provider_options"], threads=target["threads"],
         workload=Workload(**workload),
         limits=tuple(_limit(limit) for limit in found["constraints"]),

@@ -69,7 +69,7 @@ def test_the_adapter_travels_where_it_is_asked_for(tmp_path: Path) -> None:
     assert {p.name for p in (folder / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     assert LoraConfig.from_pretrained(folder / "adapter").r == 4
     assert manifest_of(folder)["adapter"] == "adapter"
-    with pytest.raises(ConfigError, match="--with-adapter: the store at .* has adapter/[0-9a-f]+ no more"):
+    with pytest.raises(ConfigError, match=r"--with-adapter: the store at .* has adapter/[0-9a-f]+ no more"):
         make(read_run(bundles.certified()), Store(tmp_path / "empty"), tmp_path / "x", samples=0, with_adapter=True)
 
 
@@ -96,8 +96,9 @@ def test_it_answers_wherever_it_lies_and_whoever_calls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "found"), [
     ([], "no value for phrase; accepted: a text"), (["--column", "phrases=x"], "did you mean 'phrase'?"),
-    (["--column", "phrase"], "has no ="), ([" "], "no text to answer"), (["a", "--column", "phrase=b"], "plain text 'a'"),
-    (["word " * 3000], "tokens; accepted: at most"), (["--jsn", "x"], "--jsn"),
+    (["--column", "phrase"], "has no ="), ([" "], "no text to answer"),
+    (["a", "--column", "phrase=b"], "the plain text 'a'"), (["word " * 3000], "tokens; accepted: at most"),
+    (["--jsn", "x"], "--jsn"),
 ])
 def test_bad_usage_is_named(arguments: list[str], found: str) -> None:
     done = on_device(bundles.bundle(), "run.py", *arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 from autotune.bundle.choice import Chosen
 from autotune.bundle.licence import Licence
 from autotune.bundle.samples import Samples
-from autotune.deployment import Deployment
+from autotune.deployment import Deployment, study_of
 from autotune.finished import unit_of
-from autotune.study_file import parse_duration
+from autotune.study_file import StudyFile, parse_duration
 from objectives.integrity import SCHEMA
 from objectives.session import context_length
 
 _PROBED = ("python", "numpy", "onnxruntime", "onnxruntime_genai")
-_TIME = "5m"
 
 
 def document(
@@ -27,7 +25,7 @@ def document(
     """Everything that the bundle says of itself. No time of day is in it: the same trial gives the same bytes."""
     run, trial = chosen.run, chosen.trial
     assert trial.artifact
-    target = run.study["target"]
+    study = study_of(run)
     return {
         "schema": SCHEMA,
         "study": dict(run.document["study"]),
@@ -36,32 +34,32 @@ def document(
         "deploy_point": trial.deploy_point,
         "params": dict(trial.params),
         "task": asdict(found.task),
-        "target": {"provider": target["provider"], "provider_options": target.get("provider_options", {}),
-                   "threads": target["threads"], "context_length": context_length(trial.artifact)},
-        "workload": workload(run.study, found),
+        "target": {"provider": study.target.provider, "provider_options": dict(study.target.provider_options),
+                   "threads": study.target.threads, "context_length": context_length(trial.artifact)},
+        "workload": workload(study, found),
         "objectives": run.document["objectives"],
         "constraints": run.document["constraints"],
-        "confidence": run.study["confidence"],
+        "confidence": study.confidence,
         "certified": chosen.certified,
         "certificate": run.certificate,
         "measurements": {key: {**value, "unit": unit_of(key, run.units)} for key, value in chosen.values.items()},
         "measured_with": _measured_with(chosen),
         "environment": run.document["environment"],
-        "base_model": {"id": run.study["model"], **found.model, "licence": asdict(licence)},
+        "base_model": {"id": study.model, **found.model, "licence": asdict(licence)},
         "data": {"licence": {"name": None, "source": "not known to autotune"}},
         "samples": samples.as_json(),
         "adapter": "adapter" if adapter else None,
     }
 
 
-def workload(study: Mapping[str, Any], found: Deployment) -> dict[str, Any]:
+def workload(study: StudyFile, found: Deployment) -> dict[str, Any]:
     """What the certificate timed, in the device's words; the rows' own prompts are the sample rows' there."""
-    work, timing, task = study["target"]["workload"], study.get("certificate", {}), found.task
+    work, task = study.target.workload, found.task
     longest = max((len(ids) + 1 for ids in task.label_ids), default=task.max_new_tokens)
-    sustain = timing.get("sustain")
+    sustain = study.certificate.sustain
     return {
-        "prompt_tokens": work.get("prompt_tokens"), "new_tokens": work.get("new_tokens") or longest,
-        "max_seconds": parse_duration(timing.get("time", _TIME)),
+        "prompt_tokens": work.prompt_tokens, "new_tokens": work.new_tokens or longest,
+        "max_seconds": parse_duration(study.certificate.time),
         "sustain_seconds": parse_duration(sustain) if sustain else 0.0,
     }
 

@@ -14,7 +14,7 @@ from autotune.bundle.choice import Chosen, choose
 from autotune.bundle.document import document
 from autotune.bundle.licence import licence_of
 from autotune.bundle.write import require_free, write
-from autotune.deployment import deployment, stored
+from autotune.deployment import deployment, stored, study_of
 from autotune.errors import ConfigError, Problem
 from autotune.finished import FinishedRun
 from autotune.manifest import read_manifest
@@ -60,7 +60,7 @@ def make(
     require_free(out)
     found = deployment(run, store)
     drawn = sampling.draw(chosen, store, found, samples)
-    licence = licence_of(run.study["model"], found.study_dir, found.model)
+    licence = licence_of(study_of(run).model, found.study_dir, found.model)
     about = document(chosen, found, drawn, licence, adapter=with_adapter)
     copies = {**_model(chosen), **_programs(), **(_adapter(chosen, store) if with_adapter else {})}
     texts = {"README.md": card(chosen, about), "requirements.txt": _requirements(about)}
