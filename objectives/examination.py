@@ -89,7 +89,8 @@ def _held(opened: Bundle, limit: Limit, timed: Timed | None) -> Held:
 def _limit_record(held: Held, opened: Bundle) -> dict[str, Any]:
     key = held.limit.objective
     about = _value_record(key, held.found, opened) if held.found else {
-        "value": None, "low": None, "high": None, "n": None, "unit": measuring.unit_of(key), **_before(key, opened)}
+        "value": None, "low": None, "high": None, "n": None, "unit": measuring.unit_of(key), **_before(key, opened),
+        "ratio": None}
     return {"expr": held.limit.expr, "verdict": held.verdict, "bound": held.limit.bound, **about, "note": held.note}
 
 

@@ -30,14 +30,15 @@ def _answers(found: Mapping[str, Any] | None) -> list[str]:
         return [_line(None, "answers: not checked, as this bundle was made without sample rows")]
     n, before = found["n"], found["right_before"]
     lines = [
-        _line(found["verdict"], f"answers: {found['agree']} of {n} sample rows are answered as when measured, so "
-              f"{found['least_agreement']:.1%} of all or more, and {found['wanted']:.0%} is wanted "
-              f"({found['confidence']:.0%} confidence)"),
+        _line(found["verdict"], f"answers: {found['agree']} of {n} sample rows are answered as when measured"),
+        _line("", f"so {found['least_agreement']:.1%} of all or more are, with {found['confidence']:.0%} confidence; "
+              f"{found['wanted']:.0%} is wanted"),
         _line("", f"{found['right']} of {n} are right here, {before} were"),
     ]
     low = found["accuracy_low"]
     if found["verdict"] == "FAIL":
-        lines.append(_line("", f"at most {found['most_right']:.1%} can be right here, but {low:.1%} or more were"))
+        lines.append(_line("", f"at most {found['most_right']:.1%} of all can be right here; when measured, "
+                           f"{low:.1%} or more were"))
     return lines
 
 
@@ -66,7 +67,8 @@ def _device(record: Mapping[str, Any]) -> list[str]:
     if not device:
         return ["This device was not looked at."]
     machine, settings = device["machine"], device["settings"]
-    lines = [f"This device: {machine['cpu'] or machine['architecture']}, {machine['cores_usable']} cores, "
+    lines = [f"Intervals here are at {record['confidence']:.0%} confidence.",
+             f"This device: {machine['cpu'] or machine['architecture']}, {machine['cores_usable']} cores, "
              f"{machine['platform']}; {settings['threads']} threads, provider {settings['provider']}."]
     if record["timing"]:
         lines.append(f"While it was timed: {record['timing']['sentence']}.")

@@ -17,6 +17,6 @@ if __name__ == "__main__":
     try:
         from objectives.verify import main
     except Exception as error:  # noqa: BLE001 - what checks the files may itself be damaged
-        print(f"FAIL: this bundle is damaged: objectives/verify.py cannot be loaded: {error}")
+        print(f"FAIL: this bundle is damaged: what checks it cannot be loaded: {error}")
         sys.exit(1)
     sys.exit(main(HERE, sys.argv[1:]))
