@@ -5,8 +5,9 @@ tests/test_exact.py holds every function against SciPy.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,13 +31,14 @@ def at_most(successes: int, n: int, rate: float) -> float:
         return 0.0
     if successes >= n or rate <= 0:
         return 1.0
-    if rate >= 1:
-        return 0.0
-    odds, whole = math.log(rate), math.lgamma(n + 1)
-    other = math.log1p(-rate)
-    terms = (math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * odds + (n - k) * other)
-             for k in range(successes + 1))
-    return min(1.0, math.fsum(terms))
+    return 0.0 if rate >= 1 else min(1.0, math.fsum(_chances(range(successes + 1), n, rate)))
+
+
+def _chances(counts: Iterable[int], n: int, rate: float) -> Iterator[float]:
+    """P(X = k) for each k; 0 < rate < 1."""
+    whole, odds, other = math.lgamma(n + 1), math.log(rate), math.log1p(-rate)
+    for k in counts:
+        yield math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * odds + (n - k) * other)
 
 
 def lower_bound(successes: int, n: int, confidence: float) -> float:
@@ -66,14 +68,19 @@ def percentile(samples: Sequence[float], q: float, confidence: float) -> Interva
     The same as `autotune.stats.percentile`: the ends are order statistics, as the number of samples below the true
     quantile is Binomial(n, q) (David & Nagaraja 2003, Order Statistics, 7.1).
     """
-    ordered, n, tail = sorted(samples), len(samples), (1 - confidence) / 2
-    below = [rank for rank in range(1, n + 1) if at_most(rank - 1, n, q) <= tail]
-    above = [rank for rank in range(1, n + 1) if at_most(n - rank, n, 1 - q) <= tail]
+    ordered, n = sorted(samples), len(samples)
+    chances = list(_chances(range(n + 1), n, q))
+    below, above = (_within(side, (1 - confidence) / 2) for side in (chances, reversed(chances)))
     place = round(q * n, 9)
     left = max(0, math.ceil(place) - 1)
     right = min(n - 1, left + (place == int(place)))
-    return Interval((ordered[left] + ordered[right]) / 2, ordered[below[-1] - 1] if below else None,
-                    ordered[above[0] - 1] if above else None, n)
+    return Interval((ordered[left] + ordered[right]) / 2, ordered[below - 1] if below else None,
+                    ordered[n - above] if above else None, n)
+
+
+def _within(chances: Iterable[float], tail: float) -> int:
+    """How many of them, from the first on, come to no more than ``tail`` together."""
+    return sum(1 for _ in itertools.takewhile(lambda total: total <= tail, itertools.accumulate(chances)))
 
 
 def quantile_of(statistic: str | None) -> float | None:

@@ -13,6 +13,8 @@ from autotune.errors import InputError
 from autotune.pipeline.base_model import ModelSource, resolve
 
 _CLASSIFIER = "License :: "
+#: Characters; what is longer is the licence's text and not its name.
+_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ def licence_of(spec: str, study_dir: Path | None, fingerprint: Mapping[str, str]
 
 def _of_package(source: ModelSource, _: Mapping[str, str]) -> Licence:
     for name in importlib.metadata.packages_distributions().get(source.name, []):
-        about = importlib.metadata.metadata(name)
-        classified = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier", []) if c.startswith(_CLASSIFIER)]
-        for licence in (about.get("License-Expression"), about.get("License"), *classified):
-            if licence and licence.strip() and len(licence) < 200:
+        about = importlib.metadata.metadata(name).json
+        classified = [c.rpartition(" :: ")[2] for c in about.get("classifier", ()) if c.startswith(_CLASSIFIER)]
+        for licence in (about.get("license_expression"), about.get("license"), *classified):
+            if isinstance(licence, str) and licence.strip() and len(licence) < _LONGEST:
                 return Licence(licence, f"the metadata of the Python package {name}")
     return Licence(None, f"the Python package {source.name} names none in its metadata")
 
