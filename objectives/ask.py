@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def _values(
     if not problems and not any(value.strip() for value in values.values()):
         problems.append("no text to answer")
     if problems:
-        wanted = "a text" if len(columns) == 1 else " ".join(f"--column {name}=VALUE" for name in columns)
+        wanted = "a text" if len(columns) == 1 else " ".join(f"--column {shlex.quote(f'{name}=VALUE')}" for name in columns)
         parser.error(f"{'; '.join(problems)}; accepted: {wanted}")
     return values
 

@@ -10,7 +10,7 @@ def told(record: Mapping[str, Any]) -> str:
     """A heading, a line for everything that was judged, the figures here beside those measured before, the verdict."""
     lines = [*_heading(record), "", *_files(record["files"])]
     if record["problem"]:
-        return "\n".join([*lines, "", f"FAIL: the model does not run on this device: {record['problem']}"])
+        return "\n".join([*lines, "", f"FAIL: it cannot be used on this device: {record['problem']}"])
     lines += [*_answers(record["answers"]), *map(_limit, record["limits"])]
     lines += ["", *_figures(record), "", *_device(record), "", _verdict(record)]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from autotune.bundle.make import Made, make
 from autotune.deployment import rows_digest
 from autotune.finished import read_run
 from autotune.store import Store
+from objectives import integrity
 from tests import finished_runs, studies
 
 LIMITS = ["accuracy >= 0.05", "size_mb <= 40", "latency_ms.p95 <= 2000", "latency_ms.p50 <= 50 * baseline"]
@@ -60,6 +62,17 @@ def copied(target: Path) -> Path:
     """A copy of the bundle to do harm to."""
     shutil.copytree(bundle(), target)
     return target
+
+
+def resealed(folder: Path, samples: list[dict[str, Any]], **changes: Any) -> Path:
+    """The bundle with other sample rows and other fields of its manifest, and a digest that fits."""
+    text = "".join(json.dumps(row) + "\n" for row in samples).encode()
+    (folder / "samples.jsonl").write_bytes(text)
+    manifest = {**json.loads((folder / integrity.MANIFEST).read_text(encoding="utf-8")), **changes}
+    manifest["files"]["samples.jsonl"] = {"size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+    manifest["digest"] = integrity.digest(manifest)
+    (folder / integrity.MANIFEST).write_text(integrity.written(manifest), encoding="utf-8")
+    return folder
 
 
 def on_device(folder: Path, program: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
