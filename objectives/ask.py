@@ -77,8 +77,8 @@ def _values(
     if not problems and not any(value.strip() for value in values.values()):
         problems.append("no text to answer")
     if problems:
-        wanted = "a text" if len(columns) == 1 else " ".join(f"--column {shlex.quote(f'{name}=VALUE')}" for name in columns)
-        parser.error(f"{'; '.join(problems)}; accepted: {wanted}")
+        each = " ".join(f"--column {shlex.quote(f'{name}=VALUE')}" for name in columns)
+        parser.error(f"{'; '.join(problems)}; accepted: {'a text' if len(columns) == 1 else each}")
     return values
 
 
