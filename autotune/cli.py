@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from autotune import __version__
-from autotune.commands import gc, run
+from autotune.commands import bundle, gc, run, verify
 from autotune.errors import AutotuneError, InputError
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ def _root(
 
 app.command(epilog=run.EXIT_CODES)(run.run)
 app.command()(gc.gc)
+app.command(epilog=bundle.EXIT_CODES)(bundle.bundle)
+app.command(epilog=verify.EXIT_CODES)(verify.verify)
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from autotune import paired, power, stats
 from autotune.certificate import Tested
 from autotune.constraints import Constraint
 from autotune.stats import Measurement
-from autotune.steadiness import Steadiness
-from objectives.base import Direction, parse_key
+from objectives.base import parse_key
 from objectives.latency import VALUES
+from objectives.steadiness import Steadiness, borne_out
 
 _SHARES = ("accuracy", "exact_match")
 
@@ -62,7 +62,9 @@ def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None
 def _timed(constraint: Constraint, found: Measured, confidence: float) -> Tested:
     """A percentile holds its limit exactly where enough of the requests do."""
     objective, statistic = parse_key(constraint.objective)
-    value = _borne_out(found.values[constraint.objective], found.unsteady, objective.direction)
+    value = found.values[constraint.objective]
+    low, high = borne_out(value.low, value.high, found.unsteady, objective.direction)
+    value = replace(value, low=low, high=high)
     doubt = found.unsteady.sentence() if found.unsteady else None
     upper = constraint.op == "<="
     quantile = stats.quantile_of(statistic)
@@ -73,21 +75,6 @@ def _timed(constraint: Constraint, found: Measured, confidence: float) -> Tested
     share = quantile if upper else 1 - quantile
     return Tested(value, constraint.bound, constraint.objective, "requests",
                   lambda: power.samples_to_settle(within, len(samples), share, confidence), doubt)
-
-
-def _borne_out(value: Measurement, unsteady: Steadiness | None, direction: Direction) -> Measurement:
-    """The interval that timings on a machine which did not keep still bear out.
-
-    Other processes can only slow requests down, so of a disturbed timing the slow end stands and the other is
-    open: a limit that holds even so does hold. Where the level drifted, both ends move by as much as it did.
-    """
-    if unsteady is None:
-        return value
-    if unsteady.state == "disturbed":
-        return replace(value, low=None) if direction == "minimize" else replace(value, high=None)
-    share = abs(unsteady.drift.change)
-    return replace(value, low=None if value.low is None else value.low * (1 - share),
-                   high=None if value.high is None else value.high * (1 + share))
 
 
 def _relative(

@@ -24,14 +24,14 @@ from autotune.run_folder import RunFolder
 from autotune.scoring import Scorer
 from autotune.stage_runner import StageRunner
 from autotune.stats import Measurement
-from autotune.steadiness import Steadiness
 from autotune.store import Entry
-from autotune.targets.result import ProbeResult
 from autotune.trials import Timed, TrialRecord
 from objectives.base import OBJECTIVES
 from objectives.latency import VALUES, values
+from objectives.result import ProbeResult
 from objectives.session import min_generator_length
 from objectives.size import size_bytes, size_mb
+from objectives.steadiness import Steadiness
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 

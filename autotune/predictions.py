@@ -32,3 +32,9 @@ def load_right(path: Path) -> tuple[bool, ...]:
     """Which rows were answered right. Raises OSError where nothing was saved."""
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(line["right"] == "1" for line in csv.DictReader(file))
+
+
+def load_answers(path: Path) -> list[tuple[str, str]]:
+    """(reference, answer) of every row. Raises OSError where nothing was saved."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [(line["reference"], line["answer"]) for line in csv.DictReader(file)]

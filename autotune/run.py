@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autotune import schedule
+from autotune import deployment, schedule
 from autotune.certify import Certifier
 from autotune.config import StudyConfig
 from autotune.errors import StageError, StudyError
@@ -89,7 +89,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             except StageError as error:
                 raise StudyError(f"no deploy point could be measured ({error.stage}): {error.reason}") from error
             context = report.Context(config.file.name, config.sha256(), environment(), config.objectives,
-                                     config.measured(), limits.shown(), prepared.dropped, screening)
+                                     config.measured(), limits.shown(), prepared.dropped, screening,
+                                     deployment.as_json(config, prepared))
             if not screening.kept:
                 return _nothing_can_fit(context, screening, folder, terminal)
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,

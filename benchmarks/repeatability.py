@@ -23,10 +23,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autotune.evidence import requests_needed
-from autotune.steadiness import ratio, steadiness, used_samples
-from autotune.targets.timing import Timing
+from autotune.ratio import ratio
 from benchmarks.noise import KEY, POINTS, Artifact, Bench, add_options, opened
 from benchmarks.record import record
+from objectives.steadiness import steadiness, used_samples
+from objectives.timing import Timing
 
 NEAR = 0.05
 CLAIMED_SHARE = 0.9

@@ -11,7 +11,7 @@ from autotune.constraints import Constraint, parse
 from autotune.evidence import Measured, judged_by, requests_needed
 from autotune.report.certificate import as_json, sentences
 from autotune.stats import Measurement, exact, exact_proportion, percentile
-from autotune.steadiness import Drift, Steadiness
+from objectives.steadiness import Drift, Steadiness
 
 LIMITS = (parse("accuracy >= 0.75"), parse("latency_ms.p95 <= 400"))
 UNITS = {"accuracy": "", "latency_ms.p95": "ms", "size_mb": "MB"}

@@ -11,7 +11,6 @@ from autotune.pipeline.data import Row, raise_problems, scan_rows
 from autotune.pipeline.labels import choose_labels
 from autotune.pipeline.progress import Report, silent
 from autotune.pipeline.splits import cut_splits, duplicates_across
-from autotune.pipeline.templates import render, template_columns
 from autotune.pipeline.tokenizer import (
     chat_encoder,
     encode_bare,
@@ -20,6 +19,7 @@ from autotune.pipeline.tokenizer import (
     prompt_encoder,
 )
 from autotune.pipeline.tokens import Example, Task, TokenizedData
+from objectives.templates import render, template_columns
 
 _CHUNK = 1000
 
