@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from autotune.report.wording import ends, interval, percent, value
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -61,8 +63,10 @@ def plain(text: object) -> str:
 
 @cache
 def _templates() -> Environment:
-    return Environment(loader=PackageLoader("autotune.report"), autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True)
+    found = Environment(loader=PackageLoader("autotune.report"), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True)
+    found.filters |= {"value": value, "interval": interval, "ends": ends, "percent": percent}
+    return found
 
 
 @cache
