@@ -116,8 +116,8 @@ def _of_search(run: FinishedRun, values: Mapping[str, Measurement], verdicts: Ma
         known = not limit.relative or limit.baseline is not None
         verdict = verdicts.get(limit.expr, "")
         gauges.append(_gauge(
-            limit.objective, values[limit.objective], limit.expr, verdict, _screened(verdict), _base(run, limit.objective),
-            limit.op if known else None, limit.bound if known else None))
+            limit.objective, values[limit.objective], limit.expr, verdict, _screened(verdict),
+            _base(run, limit.objective), limit.op if known else None, limit.bound if known else None))
     judged = {c.objective for c in run.constraints}
     return gauges + [_gauge(key, values[key], base=_base(run, key))
                      for key, _ in run.objectives if key not in judged and key in values]

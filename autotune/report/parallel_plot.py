@@ -135,21 +135,22 @@ def _trace(
 
 def _layout(found: Sequence[Dimension]) -> dict[str, Any]:
     annotations = [
-        {"x": i, "y": 1.09, "yref": "paper", "yanchor": "bottom", "text": f"<b>{_folded(d.title)}</b>",
+        {"x": i, "y": 1.03, "yref": "paper", "yanchor": "bottom", "text": f"<b>{_folded(d.title)}</b>",
          "showarrow": False, "font": {"size": 12}} for i, d in enumerate(found)
     ]
     annotations += [
-        {"x": i, "y": height, "xanchor": "right", "xshift": -6, "text": plain(text), "showarrow": False,
-         "font": {"size": 11}} for i, d in enumerate(found) for height, text in d.ticks
+        {"x": i, "y": height, "xanchor": "right", "xshift": -5, "text": plain(text), "showarrow": False,
+         "font": {"size": 11}, "bgcolor": "#ffffff", "borderpad": 1}
+        for i, d in enumerate(found) for height, text in d.ticks
     ]
     hidden = {"showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True}
     return {
-        "template": "none", "height": _HEIGHT, "margin": {"l": 12, "r": 12, "t": 86, "b": 12},
+        "template": "none", "height": _HEIGHT, "margin": {"l": 12, "r": 12, "t": 70, "b": 12},
         "meta": {"least_width": _WIDTH_OF_ONE * len(found)},
         "xaxis": {**hidden, "range": [-0.6, len(found) - 0.6]}, "yaxis": {**hidden, "range": [-0.06, 1.06]},
         "annotations": annotations, "hovermode": "closest", "dragmode": "select", "hoverlabel": {"align": "left"},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "x": 0, "y": 1.22, "yanchor": "bottom", "font": {"size": 12}},
+        "legend": {"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "font": {"size": 12}},
         "shapes": [{"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "layer": "below",
                     "line": {"color": "#8b949e", "width": 1}} for i in range(len(found))],
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.constraints import Constraint
 from autotune.finished import FinishedRun, FinishedTrial, unit_of
 from autotune.pareto import Direction
-from autotune.report.groups import DIMMED, GROUPS, grouped
+from autotune.report.groups import DIMMED, GROUPS, Group, grouped
 from autotune.report.page import plain
 from autotune.report.parameters import told, varied
 from autotune.report.wording import interval, number, with_unit
@@ -158,8 +158,8 @@ def _traces(
 ) -> list[dict[str, Any]]:
     names = varied(run.trials)
     many = sum(map(len, groups.values())) > _MANY
-    line = {"type": "scatter", "mode": "lines", "name": "front of these two", "hoverinfo": "skip", **fronts[x.key][y.key],
-            "line": {"color": GROUPS[3].colour, "width": 1.5, "dash": "dot",
+    line = {"type": "scatter", "mode": "lines", "name": "front of these two", "hoverinfo": "skip",
+            **fronts[x.key][y.key], "line": {"color": GROUPS[3].colour, "width": 1.5, "dash": "dot",
                      "shape": "hv" if x.direction == "minimize" else "vh"},
             "showlegend": bool(groups["front"] or groups["feasible"])}
     traces = [line]
@@ -168,16 +168,13 @@ def _traces(
         title = group.title if group.name != "chosen" or run.selected is not None else "nearest to the limits"
         whiskers = not many or group.name in ("front", "chosen")
 
-        def error(key: str, index: int = index, whiskers: bool = whiskers, colour: str = group.colour) -> dict[str, Any]:
-            return {"type": "data", "symmetric": False, "array": columns[key]["plus"][index], "visible": whiskers,
-                    "arrayminus": columns[key]["minus"][index], "thickness": 1, "width": 3, "color": colour}
-
         traces.append({
             "type": "scatter", "mode": "markers", "name": title, "opacity": group.opacity, "showlegend": bool(trials),
             "marker": {"color": group.colour, "symbol": group.symbol, "size": group.size, "line": {
                 "width": 2 if group.symbol.endswith("open") else 0}},
             "x": columns[x.key]["value"][index], "y": columns[y.key]["value"][index],
-            "error_x": error(x.key), "error_y": error(y.key),
+            "error_x": _whiskers(columns[x.key], index, group, whiskers),
+            "error_y": _whiskers(columns[y.key], index, group, whiskers),
             "customdata": [t.number for t in trials], "text": [hover(run, t, names) for t in trials],
             "hovertemplate": "%{text}<extra></extra>", "unselected": {"marker": {"opacity": 0.12}},
         })
@@ -186,21 +183,27 @@ def _traces(
     return [*traces, ring]
 
 
+def _whiskers(column: Mapping[str, Any], index: int, group: Group, visible: bool) -> dict[str, Any]:
+    return {"type": "data", "symmetric": False, "array": column["plus"][index], "arrayminus": column["minus"][index],
+            "visible": visible, "thickness": 1, "width": 3, "color": group.colour}
+
+
 def _layout(x: Axis, y: Axis, meta: Mapping[str, Any]) -> dict[str, Any]:
     def axis(found: Axis) -> dict[str, Any]:
         return {"title": {"text": plain(found.title), "standoff": 8}, "range": found.shown, "zeroline": False,
                 "automargin": True, "showline": True, "ticks": "outside"}
 
     return {
-        "template": "none", "height": _HEIGHT, "margin": {"l": 60, "r": 12, "t": 34, "b": 50}, "meta": meta,
+        "template": "none", "height": _HEIGHT, "margin": {"l": 60, "r": 12, "t": 30, "b": 50}, "meta": meta,
         "xaxis": axis(x), "yaxis": axis(y), "hovermode": "closest", "dragmode": "zoom",
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        "legend": {"orientation": "h", "x": 0, "y": -0.17, "yanchor": "top", "font": {"size": 12}},
         "hoverlabel": {"align": "left"}, "shapes": [box(x, y)] if x.limits or y.limits else [],
     }
 
 
 def box(x: Axis, y: Axis) -> dict[str, Any]:
     """The part of the plot in which the limits on its two quantities hold."""
-    return {"type": "rect", "layer": "below", "x0": x.allowed[0], "x1": x.allowed[1], "y0": y.allowed[0],
-            "y1": y.allowed[1], "fillcolor": "rgba(46,160,67,0.12)", "line": {"color": "#2ea043", "width": 1, "dash": "dot"}}
+    return {"type": "rect", "layer": "below", "fillcolor": "rgba(46,160,67,0.12)",
+            "x0": x.allowed[0], "x1": x.allowed[1], "y0": y.allowed[0], "y1": y.allowed[1],
+            "line": {"color": "#2ea043", "width": 1, "dash": "dot"}}

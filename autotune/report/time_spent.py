@@ -38,10 +38,10 @@ def time_spent(cost: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> 
     events = list(events)
     made, reused = account(events).made, _reused(events)
     seconds: Mapping[str, float] = cost["seconds_by_stage"]
-    whole = max(cost["wall_s"], sum(seconds.values())) or 1.0
+    whole = max(cost["wall_s"], sum(seconds.values()))
     names = [*(n for n in _STAGES if n in seconds or n in reused),
              *sorted(n for n in {*seconds, *reused} if n not in _STAGES)]
-    rows = [Spent(n, _STAGES.get(n, n), seconds.get(n, 0.0), seconds.get(n, 0.0) / whole, made.get(n, 0),
+    rows = [Spent(n, _STAGES.get(n, n), seconds.get(n, 0.0), seconds.get(n, 0.0) / (whole or 1.0), made.get(n, 0),
                   reused.get(n, 0)) for n in names]
     rest = whole - sum(seconds.values())
     return [*rows, Spent("", "starting, searching and waiting", rest, rest / whole, 0, 0)] if rest >= 0.05 else rows

@@ -67,7 +67,8 @@ def _row(
 ) -> Row:
     group = group_of(trial, chosen) or ""
     cells = (
-        Cell(str(trial.number), trial.number), _outcome(run, trial, chosen), Cell(trial.deploy_point, trial.deploy_point),
+        Cell(str(trial.number), trial.number), _outcome(run, trial, chosen),
+        Cell(trial.deploy_point, trial.deploy_point),
         *(_measured(trial.values.get(key), _verdicts(run, trial, key)) for key in asked),
         *(_parameter(trial.params.get(name)) for name in names),
         *(_measured(trial.values.get(key)) for key in rest),

@@ -16,7 +16,11 @@ const autotune = (() => {
     const update = {
       "font.color": style.color, "font.family": style.fontFamily, "hoverlabel.bgcolor": ground,
       "hoverlabel.bordercolor": style.borderTopColor, "hoverlabel.font.color": style.color,
+      "modebar.bgcolor": "rgba(0,0,0,0)", "modebar.color": style.borderTopColor, "modebar.activecolor": style.color,
     };
+    (figure.layout?.annotations || []).forEach((annotation, i) => {
+      if (annotation.bgcolor) update[`annotations[${i}].bgcolor`] = ground; // a ground of its own is the page's
+    });
     for (const axis of Object.keys(figure.layout || {}).filter((key) => /^[xy]axis\d*$/.test(key))) {
       for (const line of ["gridcolor", "linecolor", "zerolinecolor", "tickcolor"]) {
         update[`${axis}.${line}`] = style.borderTopColor;
@@ -37,6 +41,13 @@ const autotune = (() => {
     recolour();
   }
 
+  // On a touch screen a finger on a plot scrolls the page.
+  const touch = matchMedia("(pointer: coarse)").matches ? { dragmode: false } : {};
+  const config = {
+    responsive: true, displaylogo: false, doubleClick: "reset",
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "select2d", "resetScale2d"]],
+  };
+
   async function unpack() {
     const bytes = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -54,9 +65,9 @@ const autotune = (() => {
     }
     await unpack();
     for (const figure of figures) {
-      const { data, layout, config } = JSON.parse(figure.querySelector("script").textContent);
+      const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
       figure.replaceChildren();
-      await Plotly.newPlot(figure, data, layout, { responsive: true, displaylogo: false, ...config });
+      await Plotly.newPlot(figure, data, { ...layout, ...touch }, config);
       await Plotly.relayout(figure, colours(figure));
     }
   }
