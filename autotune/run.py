@@ -13,10 +13,11 @@ from typing import Any
 from autotune import deployment, schedule
 from autotune.certify import Certifier
 from autotune.config import StudyConfig
-from autotune.errors import StageError, StudyError
+from autotune.errors import ConfigError, StageError, StudyError
 from autotune.estimate import Certifying, Estimate, artifact_bytes, estimate
 from autotune.evidence import requests_needed
 from autotune.examine import Examiner, Tier
+from autotune.finished import read_run
 from autotune.limits import Limits
 from autotune.machine_lock import MachineLock
 from autotune.pipeline import base_model, stages
@@ -25,6 +26,7 @@ from autotune.questions import Questions
 from autotune.report import results as report
 from autotune.report.cost import account, cost_sentence
 from autotune.report.outcome import Outcome
+from autotune.report.report_html import write_report
 from autotune.report.terminal import Terminal, dropped_sentence, verdict_sentence
 from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
@@ -123,6 +125,7 @@ def _nothing_can_fit(
     units = {key: objective.unit for key, objective in context.measured.items()}
     terminal.say(dropped_sentence(screening, units))
     terminal.say(cost_sentence(document["cost"]))
+    _report(folder, terminal)
     terminal.say(f"Run folder: {folder.root}")
     return Finished(EXIT_NOTHING_FITS, document)
 
@@ -156,8 +159,17 @@ def _search(
     terminal.say(cost_sentence(document["cost"]))
     if document["selected"] is not None:
         terminal.say(f"Artifact: {folder.artifacts / kept[document['selected']['trial']]}")
+    _report(folder, terminal)
     terminal.say(f"Run folder: {folder.root}")
     return Finished(_exit_code(records, outcome, certificate), document)
+
+
+def _report(folder: RunFolder, terminal: Terminal) -> None:
+    """A full disk must not change what a finished run says."""
+    try:
+        terminal.say(f"Report: {write_report(read_run(folder.root))}")
+    except ConfigError as error:
+        terminal.warn(f"there is no report: {error}")
 
 
 def _exit_code(records: Sequence[TrialRecord], outcome: Outcome, certificate: Mapping[str, Any] | None) -> int:

@@ -21,8 +21,8 @@ from rich.table import Table
 
 from autotune.constraints import Constraint
 from autotune.pipeline.progress import Report, silent
-from autotune.report.outcome import Outcome
-from autotune.report.wording import figure, join, missed_by, show, with_unit
+from autotune.report.outcome import Outcome, hopeless_sentence, sentence
+from autotune.report.wording import show
 from autotune.trials import Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
@@ -148,22 +148,8 @@ def verdict_sentence(
     units: dict[str, str], final: bool = True,
 ) -> str:
     """The search's answer in one sentence; with ``final`` false a certificate still follows."""
-    chosen = {r.number: r for r in records}
-    if outcome.selected is not None:
-        record = chosen[outcome.selected]
-        values = ", ".join(f"{key} {show(record.values[key])}{with_unit(units.get(key, ''))}" for key, _ in objectives)
-        limits = f" and meets {join([c.expr for c in constraints])}" if constraints else ""
-        others = len(outcome.front) - 1
-        among = f" ({outcome.policy} of {others + 1} on the front)" if others else ""
-        word = "Chosen" if final else "First choice"
-        return f"{word}: trial {record.number}, {record.deploy.label}{among}: {values}{limits}."
-    if outcome.miss is not None:
-        miss, record = outcome.miss, chosen[outcome.miss.trial]
-        value = record.values[miss.objective].value
-        unit = units.get(miss.objective, "")
-        return (f"Nothing meets the limits. Nearest: trial {record.number}, {record.deploy.label}, "
-                f"{missed_by(miss, unit)}; {miss.objective} was {figure(value)}{with_unit(unit)}.")
-    return "No trial was completed, so there is nothing to choose."
+    return sentence({r.number: r.deploy.label for r in records}, {r.number: r.values for r in records},
+                    [key for key, _ in objectives], constraints, outcome, units, final)
 
 
 def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
@@ -171,5 +157,4 @@ def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
     if screening.miss is None:
         return "No deploy point can meet the limits, so nothing was trained."
     miss, nearest = screening.miss, screening.dropped[screening.miss.trial]
-    return ("Nothing can meet the limits, whatever the adapter, so nothing was trained. Nearest: "
-            f"{nearest.point.label}, which {missed_by(miss, units.get(miss.objective, ''))} on the base model.")
+    return hopeless_sentence(nearest.point.label, miss, units.get(miss.objective, ""))
