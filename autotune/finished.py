@@ -72,9 +72,20 @@ class FinishedRun:
 
     @cached_property
     def study(self) -> Mapping[str, Any]:
-        """The resolved study.yaml."""
-        loaded: Mapping[str, Any] = yaml.safe_load((self.root / "study.yaml").read_text(encoding="utf-8"))
+        """The resolved study.yaml. Raises ConfigError where it is missing or damaged."""
+        path, accepted = self.root / "study.yaml", "the file as autotune run wrote it"
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError([Problem(str(path), "", f"cannot be read: {type(error).__name__}", accepted)]) from error
+        if not isinstance(loaded, dict):
+            raise ConfigError([Problem(str(path), "", f"a {type(loaded).__name__}", accepted)])
         return loaded
+
+    @property
+    def confidence(self) -> float:
+        """The level of the intervals."""
+        return float(self.study.get("confidence", 0.95))
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole line of events.jsonl."""
