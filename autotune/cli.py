@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from autotune import __version__
-from autotune.commands import gc, run, select
+from autotune.commands import compare, gc, run, select
 from autotune.errors import AutotuneError, InputError
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def _root(
 
 app.command(epilog=run.EXIT_CODES)(run.run)
 app.command()(gc.gc)
+app.command()(compare.compare)
 app.command(epilog=select.EXIT_CODES)(select.select)
 
 

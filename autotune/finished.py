@@ -87,6 +87,14 @@ class FinishedRun:
         """The level of the intervals."""
         return float(self.study.get("confidence", 0.95))
 
+    @cached_property
+    def data_key(self) -> str | None:
+        """Names the rows with their prompts and tokens: runs of one key were asked the same. None if none was kept."""
+        try:
+            return str(json.loads((self.root / "inputs.json").read_text(encoding="utf-8"))["data"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def events(self) -> list[dict[str, Any]]:
         """Every whole line of events.jsonl."""
         path, found = self.root / "events.jsonl", []
