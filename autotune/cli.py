@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from autotune import __version__
-from autotune.commands import bundle, gc, report, run, verify
+from autotune.commands import bundle, compare, gc, report, run, select, verify
 from autotune.errors import AutotuneError, InputError
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ def _root(
 app.command(epilog=run.EXIT_CODES)(run.run)
 app.command()(report.report)
 app.command()(gc.gc)
+app.command()(compare.compare)
+app.command(epilog=select.EXIT_CODES)(select.select)
 app.command(epilog=bundle.EXIT_CODES)(bundle.bundle)
 app.command(epilog=verify.EXIT_CODES)(verify.verify)
 
