@@ -18,8 +18,8 @@ _BY_NAME = "its name"
 
 _IDS = "id ids uid uuid guid key index idx nr no num number row line hash nummer numero"
 _ANSWERS = """answer answers label labels target targets output outputs response responses completion completions
-    expected gold reply solution chosen summary translation assistant antwort antworten ausgabe loesung losung ziel reponse sortie
-    etiquette respuesta salida etiqueta risposta risposte"""
+    expected gold reply solution chosen summary translation assistant antwort antworten ausgabe loesung
+    losung ziel reponse sortie etiquette respuesta salida etiqueta risposta risposte"""
 _CATEGORIES = """category categories class classes sentiment tone emotion topic intent type kind genre language lang
     priority severity status department stars rating polarity stance kategorie kategorien klasse thema art stimmung
     absicht categorie classe categoria clase tipo sentimento"""

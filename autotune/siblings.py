@@ -31,9 +31,9 @@ def family_of(data: Path, files: Iterable[Path]) -> Family:
     ``data`` is the training split when no other is; of two files for one split the likelier name counts.
     """
     own, split = _parted(data)
-    found: dict[str, Path] = {split or "train": data}
+    beside, found = sorted(files), {split or "train": data}
     for name, words in _SPLITS.items():
-        matching = {_word(f): f for f in sorted(files) if _belongs(f, data.suffix, own, split, name)}
+        matching = {_word(f): f for f in beside if _belongs(f, data.suffix, own, split, name)}
         if matching and name not in found:
             found[name] = matching[min(matching, key=words.index)]
     if "train" not in found:

@@ -55,12 +55,12 @@ def _head(draft: Draft) -> Iterator[Line]:
 
 def _data(draft: Draft) -> Iterator[Line]:
     yield "data:", ""
-    uses = {"train": "trained on", "valid": "searched on", "test": "that only the certificate asks"}
+    uses = {"train": "trained on", "valid": "searched on", "test": "asked by the certificate alone"}
     for split, use in uses.items():
         if split in draft.files:
-            yield f"  {split}: {scalar(draft.files[split])}", f"{draft.rows[split]} rows {use}"
+            yield f"  {split}: {scalar(draft.files[split])}", f"{draft.rows[split]} rows, {use}"
         else:
-            yield f"  # {split}: {split}.jsonl", f"else 15 % of the rows, by a hash of the prompt, {use}"
+            yield f"  # {split}: {split}.jsonl", f"not given: 15 % of train by a hash of the prompt, {use}"
     yield f"  prompt: {quoted(draft.prompt)}", "{column} for a column, {{ for a brace"
     yield f"  answer: {quoted(draft.answer)}", ""
     yield "  # chat: true", "the prompt as a user's message in the model's own chat template"
