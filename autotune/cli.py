@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from autotune import __version__
-from autotune.commands import gc, init, run
+from autotune.commands import doctor, gc, init, run
 from autotune.errors import AutotuneError, InputError
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def _root(
 
 app.command(epilog=run.EXIT_CODES)(run.run)
 app.command(epilog=init.EXIT_CODES)(init.init)
+app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
 app.command()(gc.gc)
 
 

@@ -119,8 +119,8 @@ def examine(files: Mapping[str, Path], chosen: Decisions) -> Examined:
     rows: dict[str, list[Row]] = {}
     problems: list[Problem] = []
     for split, path in files.items():
-        rows[split], found = scan_rows(path.name, path.parent, split, columns, optional)
-        problems += found
+        rows[split], bad = scan_rows(path.name, path.parent, split, columns, optional)
+        problems += bad
         problems += blank_prompts(rows[split], chosen.prompt) if optional else []
     raise_problems(problems)
     prompts = {split: [render(prompt, row.values) for row in members] for split, members in rows.items()}

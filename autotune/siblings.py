@@ -62,5 +62,6 @@ def _belongs(file: Path, suffix: str, own: list[str], own_split: str | None, spl
 
 
 def _word(file: Path) -> str:
-    return next(p.casefold() for p in reversed(_PART.findall(file.stem))
-                if any(p.casefold() in words for words in _SPLITS.values()))
+    """The word for the split in a name that has one."""
+    parts: list[str] = [part.casefold() for part in _PART.findall(file.stem)]
+    return next(part for part in reversed(parts) if any(part in words for words in _SPLITS.values()))

@@ -13,6 +13,7 @@ from autotune.guess import Guess
 from autotune.study_writer import printable
 
 T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
 SAID = "as you said"
 
 
@@ -67,13 +68,15 @@ class Asker:
         return found
 
 
-def one_of(names: Sequence[str]) -> Callable[[str], str]:
+def one_of(names: Sequence[Name]) -> Callable[[str], Name]:
     """A parser that takes one of the names."""
-    def parse(text: str) -> str:
-        found = text if text in names else text.strip()
-        if found not in names:
-            raise ValueError(f"no {found!r}{nearest(found, names)}; accepted: {', '.join(map(printable, names))}")
-        return found
+    known = {str(name): name for name in names}
+
+    def parse(text: str) -> Name:
+        found = text if text in known else text.strip()
+        if found not in known:
+            raise ValueError(f"no {found!r}{nearest(found, known)}; accepted: {', '.join(map(printable, known))}")
+        return known[found]
     return parse
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autotune.columns import Column
     from autotune.commands.asking import Asker
     from autotune.new_study import Decisions
+    from autotune.pipeline.tokens import Task
 
 EXIT_CODES = """Exit codes: 0 the study is written; 2 bad usage, rows that a study refuses, or a guess that needs
 your word."""
@@ -88,7 +89,7 @@ def init(
 
 def _decide(
     columns: Sequence[Column], file: str, prompt: Sequence[str] | None, answer: str | None,
-    task: Literal["choice", "generate"] | None, asker: Asker,
+    task: Task | None, asker: Asker,
 ) -> tuple[Decisions, dict[str, str]]:
     """What was said, else guessed, else asked; and why, by what was decided."""
     from autotune.commands.asking import SAID, one_of, some_of
@@ -111,11 +112,12 @@ def _decide(
     if answered.value in prompted.value:
         raise ConfigError([Problem("--prompt-column", "", f"{answered.value!r}, which is the answer", _listed(rest))])
     column = next(c for c in columns if c.name == answered.value)
+    tasks: tuple[Task, ...] = ("choice", "generate")
     tasked = asker.settle(
         "--task", "The task, choice (of a closed set of answers) or generate",
-        Guess(task, SAID, True) if task else guess_task(column), one_of(["choice", "generate"]), str,
-        "choice or generate")
-    return (Decisions(prompted.value, answered.value, "choice" if tasked.value == "choice" else "generate"),
+        Guess(task, SAID, True) if task else guess_task(column),
+        one_of(tasks), str, "choice or generate")
+    return (Decisions(prompted.value, answered.value, tasked.value),
             {"answer": answered.why, "prompt": prompted.why, "task": tasked.why})
 
 
