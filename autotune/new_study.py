@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,8 +163,10 @@ def draft(
 def study_name(stem: str, folder: Path) -> str:
     """A name for the study from its files' common stem, or from their folder where that says nothing."""
     for text in (stem, folder.resolve().name):
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:80]
-        if re.search(r"[A-Za-z]{3}", name):
+        text = re.sub(r"\d+-of-\d+$", "", text)  # one of a data set's shards
+        plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")[:80]
+        if re.search(r"[A-Za-z]", name):
             return name
     return "study"
 

@@ -111,17 +111,25 @@ def _search(draft: Draft) -> Iterator[Line]:
              ", evaluate:rouge.rougeL or module:function suit long answers better")
     yield f"objectives: [{metric}, latency_ms.p50, size_mb]", f"what is weighed{other}"
     hints = [f"{metric} >= 0.97 * baseline", "latency_ms.p95 <= 500", "size_mb <= 500", "peak_rss_mb <= 1500"]
-    yield ("constraints:" if draft.constraints else "# constraints:"), "the limits that the chosen model must hold"
-    for expression in draft.constraints:
-        yield f"  - {scalar(expression)}", ""
-    for expression in hints:
-        if not any(e.split()[0] == expression.split()[0] for e in draft.constraints):
-            yield f"  # - {scalar(expression)}", ""
+    yield from _limits(draft.constraints, hints)
     yield "budget:", "whichever ends first"
     yield "  adapters: 4", "trained; autotune run STUDY --dry-run says how long it takes"
     yield "  # trials: 20", "adapters times deploy points"
     yield "  # time: 1h", ""
     yield "# policy: most-accurate", "which model of the front is chosen: or fastest, smallest, knee"
+
+
+def _limits(expressions: Sequence[str], hints: Sequence[str]) -> Iterator[Line]:
+    what = "the limits that the chosen model must hold"
+    if not expressions:
+        yield f"# constraints: [{', '.join(hints[:3])}]", what
+        return
+    yield "constraints:", what
+    for expression in expressions:
+        yield f"  - {scalar(expression)}", ""
+    for hint in hints:
+        if not any(e.split()[0] == hint.split()[0] for e in expressions):
+            yield f"  # - {scalar(hint)}", ""
 
 
 def _rest() -> Iterator[Line]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -34,14 +35,16 @@ def doctor(
     """Check versions, machine, devices and store, then run a tiny study's every step."""
     from autotune.doctor.finding import sentence
 
-    console = Console(highlight=False, quiet=as_json)
+    console = Console(highlight=False, quiet=as_json, width=None if sys.stdout.isatty() else 300)
     findings = _looked_at(store, model)
     _show(console, findings)
-    with _worker() as (worker, scratch):
+    with _worker() as (worker, scratch, log):
         heavy = _devices(worker)
         _show(console, heavy)
         steps = _self_test(console, worker, scratch)
-    findings += [*heavy, _judged(steps)]
+        findings += [*heavy, _judged(steps)]
+        if all(f.state == "ok" for f in findings[-len(heavy) - 1:]):
+            log.unlink(missing_ok=True)
     _advise(console, findings)
     said = sentence(findings)
     fails = any(f.state == "problem" for f in findings)
@@ -67,8 +70,8 @@ def _looked_at(store: Path | None, model: str | None) -> list[Finding]:
 
 
 @contextmanager
-def _worker() -> Iterator[tuple[Worker, Path]]:
-    """A worker process and a folder to work in; what it printed is kept where it died or a stage failed."""
+def _worker() -> Iterator[tuple[Worker, Path, Path]]:
+    """A worker process, a folder to work in, and the log of what the worker prints, which outlives both."""
     import tempfile
 
     from autotune.workers import Worker
@@ -77,7 +80,7 @@ def _worker() -> Iterator[tuple[Worker, Path]]:
         log = Path(tempfile.gettempdir()) / f"{Path(scratch).name}.log"
         worker = Worker(log)
         try:
-            yield worker, Path(scratch)
+            yield worker, Path(scratch), log
         finally:
             worker.close()
 
@@ -100,7 +103,8 @@ def _self_test(console: Console, worker: Worker, scratch: Path) -> list[Step]:
         for step in SelfTest(worker, scratch).steps():
             steps.append(step)
             mark = "[red bold]failed[/]" if step.error else "[green]ok[/]"
-            console.print(f"  {mark:<22} {step.name:<24}{step.seconds:6.1f} s  {escape(step.error or step.found)}")
+            console.print(f"  {mark:<22} {step.name:<24}{step.seconds:6.1f} s  {escape(step.error or step.found)}",
+                          soft_wrap=True)
     return steps
 
 

@@ -167,9 +167,9 @@ def _write(text: str, out: Path) -> None:
     from autotune.config_errors import UniqueKeyLoader
     from autotune.store import write_atomically
 
-    resolve_config(yaml.load(text, Loader=UniqueKeyLoader), str(out), out.resolve().parent)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)  # paths with .. lead nowhere from a folder that is not there
+        resolve_config(yaml.load(text, Loader=UniqueKeyLoader), str(out), out.resolve().parent)
         write_atomically(out, text)
     except OSError as error:
         raise ConfigError([Problem("--out", str(out), error.strerror or str(error), "a file that can be written")

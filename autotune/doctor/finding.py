@@ -29,6 +29,6 @@ def sentence(findings: Sequence[Finding]) -> str:
     warnings = sum(f.state == "warning" for f in findings)
     warned = f"{warnings} warning{'s' * (warnings != 1)}"
     if problems:
-        more = f", and {warned}" if warnings else ""
-        return f"A run would fail here: {len(problems)} problem{'s' * (len(problems) != 1)} ({', '.join(problems)}){more}."
+        counted = f"{len(problems)} problem{'s' * (len(problems) != 1)} ({', '.join(problems)})"
+        return f"A run would fail here: {counted}{f', and {warned}' if warnings else ''}."
     return f"Studies run here, with {warned}." if warnings else "All is well: studies run here."
