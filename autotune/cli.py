@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from autotune import __version__
-from autotune.commands import bundle, compare, gc, report, run, select, verify
+from autotune.commands import bundle, compare, doctor, gc, init, report, run, select, verify
 from autotune.errors import AutotuneError, InputError
 
 app = typer.Typer(
@@ -39,6 +39,8 @@ def _root(
 
 
 app.command(epilog=run.EXIT_CODES)(run.run)
+app.command(epilog=init.EXIT_CODES)(init.init)
+app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
 app.command()(report.report)
 app.command()(gc.gc)
 app.command()(compare.compare)

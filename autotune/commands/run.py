@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from autotune.commands.completion import complete_run, complete_study
 from autotune.errors import ConfigError, Problem
 
 EXIT_CODES = """Exit codes: 0 a model is selected and its limits hold; 1 failed; 2 bad usage or study; 3 finished,
@@ -18,9 +19,10 @@ nothing meets the limits; 4 finished, not settled whether they hold; 130 interru
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="The study.yaml.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Run folder; an existing one is resumed. Default: runs/NAME.")]
-    = None,
+    study: Annotated[Path, typer.Argument(
+        help="The study.yaml.", show_default=False, autocompletion=complete_study)],
+    out: Annotated[Path | None, typer.Option(
+        help="Run folder; an existing one is resumed. Default: runs/NAME.", autocompletion=complete_run)] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Stop after this many trials.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 30m, 1h30m.")] = None,
     store: Annotated[Path | None, typer.Option(
