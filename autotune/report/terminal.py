@@ -22,7 +22,8 @@ from rich.table import Table
 from autotune.constraints import Constraint
 from autotune.pipeline.progress import Report, silent
 from autotune.report.outcome import Outcome
-from autotune.report.wording import figure, join, missed_by, show, with_unit
+from autotune.report.verdict import NO_POINT, NOTHING_COMPLETE, chosen_sentence, nearest_sentence, no_point_sentence
+from autotune.report.wording import show, with_unit
 from autotune.trials import Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
@@ -32,12 +33,13 @@ Objectives = Sequence[tuple[str, Objective]]
 
 
 class Terminal:
-    """Writes to a console. With ``quiet`` (a program reads our stdout) it all goes to stderr."""
+    """Writes to a console. With ``quiet`` (a program reads our stdout) it all goes to stderr, with ``silent``
+    nowhere."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=quiet, highlight=False)
+    def __init__(self, quiet: bool = False, silent: bool = False) -> None:
+        self.console = Console(stderr=quiet, highlight=False, quiet=silent)
         if not self.console.is_terminal:
-            self.console = Console(stderr=quiet, highlight=False, width=140)
+            self.console = Console(stderr=quiet, highlight=False, width=140, quiet=silent)
         self._plan = ""
 
     def plan(self, text: str) -> None:
@@ -151,25 +153,19 @@ def verdict_sentence(
     chosen = {r.number: r for r in records}
     if outcome.selected is not None:
         record = chosen[outcome.selected]
-        values = ", ".join(f"{key} {show(record.values[key])}{with_unit(units.get(key, ''))}" for key, _ in objectives)
-        limits = f" and meets {join([c.expr for c in constraints])}" if constraints else ""
-        others = len(outcome.front) - 1
-        among = f" ({outcome.policy} of {others + 1} on the front)" if others else ""
-        word = "Chosen" if final else "First choice"
-        return f"{word}: trial {record.number}, {record.deploy.label}{among}: {values}{limits}."
+        values = [f"{key} {show(record.values[key])}{with_unit(units.get(key, ''))}" for key, _ in objectives]
+        return chosen_sentence("Chosen" if final else "First choice", record.number, record.deploy.label,
+                               outcome.policy, len(outcome.front), values, [c.expr for c in constraints])
     if outcome.miss is not None:
         miss, record = outcome.miss, chosen[outcome.miss.trial]
-        value = record.values[miss.objective].value
-        unit = units.get(miss.objective, "")
-        return (f"Nothing meets the limits. Nearest: trial {record.number}, {record.deploy.label}, "
-                f"{missed_by(miss, unit)}; {miss.objective} was {figure(value)}{with_unit(unit)}.")
-    return "No trial was completed, so there is nothing to choose."
+        return nearest_sentence(record.number, record.deploy.label, miss, units.get(miss.objective, ""),
+                                record.values[miss.objective].value)
+    return NOTHING_COMPLETE
 
 
 def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
     """Why there is nothing to choose, when no deploy point can meet the limits."""
     if screening.miss is None:
-        return "No deploy point can meet the limits, so nothing was trained."
+        return NO_POINT
     miss, nearest = screening.miss, screening.dropped[screening.miss.trial]
-    return ("Nothing can meet the limits, whatever the adapter, so nothing was trained. Nearest: "
-            f"{nearest.point.label}, which {missed_by(miss, units.get(miss.objective, ''))} on the base model.")
+    return no_point_sentence(nearest.point.label, miss, units.get(miss.objective, ""))

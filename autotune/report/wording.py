@@ -10,15 +10,21 @@ from autotune.stats import Measurement
 
 def show(m: Measurement, interval: bool = False) -> str:
     """A value with its interval: ``0.812 [0.735, 0.870]``; an end that n is too small to tell is ``…``."""
-
-    def number(value: float | None) -> str:
-        if value is None:
-            return "…"
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
-
     if not interval or m.low == m.high:
         return number(m.value)
     return f"{number(m.value)} [{number(m.low)}, {number(m.high)}]"
+
+
+def number(value: float | None) -> str:
+    """A value or an end of its interval: three digits after the point below 10, none from there on."""
+    if value is None:
+        return "…"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+
+
+def measured(m: Measurement) -> str:
+    """A number as it stands alone: ``253 [240, …] ms (n = 20)``."""
+    return f"{show(m, True)}{with_unit(m.unit)} (n = {m.n})"
 
 
 def join(parts: Sequence[str]) -> str:
