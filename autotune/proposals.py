@@ -19,7 +19,7 @@ from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space
 
 ADAPTER = "adapter"
-#: The one user attribute that autotune reads back; all others are for people.
+#: The system attribute that autotune reads back; user attributes are for people, who see them all.
 RECORD = "autotune"
 _BASELINE = "baseline"
 _DUPLICATE = "duplicate_of"
@@ -112,15 +112,16 @@ def _adapter(trial: FrozenTrial) -> AdapterParams:
     return AdapterParams(**recorded(trial)[ADAPTER])
 
 
-def recorded(trial: Trial | FrozenTrial) -> Mapping[str, Any]:
-    """What a trial holds for autotune itself; older run folders have it among the attributes for people."""
-    found: Mapping[str, Any] = trial.user_attrs
-    return found.get(RECORD, found)
+def recorded(trial: FrozenTrial) -> Mapping[str, Any]:
+    """What a trial holds for autotune itself; older run folders have it among the user attributes."""
+    found: Mapping[str, Any] = trial.system_attrs.get(RECORD, trial.user_attrs)
+    return found
 
 
 def keep(trial: Trial, **fields: Any) -> None:
     """Add to what a trial holds for autotune itself."""
-    trial.set_user_attr(RECORD, as_json({**recorded(trial), **fields}))
+    storage, number = trial.storage, trial._trial_id
+    storage.set_trial_system_attr(number, RECORD, as_json({**recorded(storage.get_trial(number)), **fields}))
 
 
 def annotate(study: optuna.Study, words: Mapping[str, str]) -> None:
