@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from autotune.pipeline.data import as_text
-from autotune.pipeline.templates import template_columns
+from objectives.templates import template_columns
 
 #: A label is at most so long; what is longer is said, not chosen.
 _LABEL_WORDS, _LABEL_CHARACTERS = 5, 60

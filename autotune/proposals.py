@@ -13,11 +13,14 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autotune.pareto import Direction
+from autotune.report.terminal import describe
 from autotune.schedule import ask_seed, first_points
 from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space
 
 ADAPTER = "adapter"
+#: The system attribute that autotune reads back; user attributes are for people, who see them all.
+RECORD = "autotune"
 _BASELINE = "baseline"
 _DUPLICATE = "duplicate_of"
 _DUPLICATES_BEFORE_GIVING_UP = 50
@@ -42,14 +45,14 @@ class Proposals:
     def running(self) -> bool:
         """Whether an adapter was begun and not scored everywhere."""
         return any(
-            ADAPTER in t.user_attrs
+            ADAPTER in recorded(t)
             for t in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         )
 
     def next(self) -> tuple[Trial, AdapterParams] | None:
         """The next adapter to train, or None when the space holds no further one."""
         for left in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if ADAPTER in left.user_attrs:
+            if ADAPTER in recorded(left):
                 return Trial(self._study, left._trial_id), _adapter(left)
             self._study.tell(left.number, state=TrialState.FAIL)  # died before it had its parameters
         for _ in range(_DUPLICATES_BEFORE_GIVING_UP):
@@ -59,7 +62,8 @@ class Proposals:
             trial = self._ask(len(known))
             params = self._space.suggest(trial)
             if params not in known:
-                trial.set_user_attr(ADAPTER, params.flat())
+                keep(trial, **{ADAPTER: params.flat()})
+                trial.set_user_attr(ADAPTER, describe(params))
                 return trial, params
             trial.set_user_attr(_DUPLICATE, known[params])
             self._study.tell(trial, state=TrialState.FAIL)
@@ -73,23 +77,28 @@ class Proposals:
 
     def note_baseline(self, trial: Trial, values: Mapping[str, float]) -> None:
         """Keep what an adapter scored at the highest precision, which relative limits may rest on."""
-        trial.set_user_attr(_BASELINE, dict(values))
+        keep(trial, **{_BASELINE: dict(values)})
+        for key, value in values.items():
+            trial.set_user_attr(f"{key} at the highest precision", value)
 
     def baselines(self) -> list[tuple[AdapterParams, dict[str, float]]]:
         """What was noted so far, in the order of the proposals."""
-        return [(_adapter(t), t.user_attrs[_BASELINE]) for t in self._proposed() if _BASELINE in t.user_attrs]
+        return [(_adapter(t), recorded(t)[_BASELINE]) for t in self._proposed() if _BASELINE in recorded(t)]
 
     def fail(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr("reason", reason)
         self._study.tell(trial, state=TrialState.FAIL)
 
+    def annotate(self, words: Mapping[str, str]) -> None:
+        annotate(self._study, words)
+
     def _proposed(self) -> list[FrozenTrial]:
-        return [t for t in self._study.get_trials(deepcopy=False) if ADAPTER in t.user_attrs]
+        return [t for t in self._study.get_trials(deepcopy=False) if ADAPTER in recorded(t)]
 
     def _ask(self, known: int) -> Trial:
         # Asks that came to nothing as their process died are not counted: an unbroken run would have none.
-        answered = (ADAPTER, _DUPLICATE)
-        number = sum(any(a in t.user_attrs for a in answered) for t in self._study.get_trials(deepcopy=False))
+        number = sum(ADAPTER in recorded(t) or _DUPLICATE in t.user_attrs
+                     for t in self._study.get_trials(deepcopy=False))
         sampler: BaseSampler = TPESampler(
             multivariate=True, group=True, seed=ask_seed(self._seed, number), n_startup_trials=max(6, len(self._first))
         )
@@ -100,7 +109,27 @@ class Proposals:
 
 
 def _adapter(trial: FrozenTrial) -> AdapterParams:
-    return AdapterParams(**trial.user_attrs[ADAPTER])
+    return AdapterParams(**recorded(trial)[ADAPTER])
+
+
+def recorded(trial: FrozenTrial) -> Mapping[str, Any]:
+    """What a trial holds for autotune itself; older run folders have it among the user attributes."""
+    found: Mapping[str, Any] = trial.system_attrs.get(RECORD, trial.user_attrs)
+    return found
+
+
+def keep(trial: Trial, **fields: Any) -> None:
+    """Add to what a trial holds for autotune itself."""
+    storage, number = trial.storage, trial._trial_id
+    storage.set_trial_system_attr(number, RECORD, as_json({**recorded(storage.get_trial(number)), **fields}))
+
+
+def annotate(study: optuna.Study, words: Mapping[str, str]) -> None:
+    """Set the study's attributes for people, those that have changed."""
+    before = study.user_attrs
+    for name, text in words.items():
+        if before.get(name) != text:
+            study.set_user_attr(name, text)
 
 
 def open_study(

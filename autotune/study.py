@@ -20,6 +20,7 @@ from autotune.limits import Limits
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
 from autotune.proposals import Proposals, open_study
+from autotune.report import dashboard
 from autotune.report.outcome import Outcome, judge
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
@@ -65,9 +66,10 @@ class StudyLoop:
             config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)
         known = {**OBJECTIVES, **config.measured()}
         directions = [known[key].direction for key in self._adapter_keys for _ in (0, 1)]
-        names = [f"{key} {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
-        study = open_study(database, f"{config.file.name}/proposals", directions, names)
+        names = [f"{key} at the {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
+        study = open_study(database, dashboard.proposals_name(config.file.name), directions, names)
         self._proposals = Proposals(study, config.space, config.file.seed)
+        self._proposals.annotate(dashboard.proposal_words(config.file))
         for params, values in self._proposals.baselines():
             limits.learn_tuned(params, values)
         self._adapters: dict[AdapterParams, Entry] = {}
@@ -76,6 +78,10 @@ class StudyLoop:
 
     def records(self) -> list[TrialRecord]:
         return self._ledger.records()
+
+    def annotate(self, document: Mapping[str, Any]) -> None:
+        """Let those who open study.db read where the study is; ``document`` is results.json."""
+        self._ledger.annotate(dashboard.visible_words(self._config.file, document))
 
     def wall_s(self) -> float:
         return time.monotonic() - self._started

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 
+from autotune.proposals import recorded
 from autotune.trials import INTERRUPTED
 from tests import studies
 
@@ -31,14 +32,15 @@ def trials(out: Path, name: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def interrupted(trial: optuna.trial.FrozenTrial) -> bool:
-    failure = trial.user_attrs.get("failure")
-    return not trial.state.is_finished() or "deploy" not in trial.user_attrs or (
+    attrs = recorded(trial)
+    failure = attrs.get("failure")
+    return not trial.state.is_finished() or "deploy" not in attrs or (
         failure is not None and failure[0] == INTERRUPTED)
 
 
 def row(trial: optuna.trial.FrozenTrial) -> Row:
     """A trial without its number and times: adapter, deploy point, state, every value and violation."""
-    attrs = trial.user_attrs
+    attrs = recorded(trial)
     texts = (attrs["adapter"], attrs["deploy"], attrs.get("measurements"), attrs.get("failure"), attrs.get("artifact"),
              attrs.get("rungs"), trial.constraints, trial.params)
     return (trial.state.name, tuple(trial.values or ()), *(json.dumps(t, sort_keys=True) for t in texts))
@@ -50,8 +52,8 @@ def table(out: Path) -> list[Row]:
 
 def proposals(out: Path) -> list[Row]:
     """Adapters in the order in which they were proposed, and what the sampler was told of them."""
-    return [(json.dumps(t.user_attrs["adapter"]), t.state.name, tuple(t.values or ()), json.dumps(t.constraints))
-            for t in trials(out, "tiny/proposals") if "adapter" in t.user_attrs]
+    return [(json.dumps(recorded(t)["adapter"]), t.state.name, tuple(t.values or ()), json.dumps(t.constraints))
+            for t in trials(out, "tiny/proposals") if "adapter" in recorded(t)]
 
 
 def finished(out: Path) -> dict[int, Row]:

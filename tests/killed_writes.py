@@ -29,6 +29,7 @@ from autotune.config import resolve_config
 from autotune.errors import ProbeError, TrainingError
 from autotune.limits import Limits
 from autotune.pipeline import stages
+from autotune.proposals import recorded
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.schedule import Budget
@@ -139,10 +140,10 @@ def tables(database: Path) -> dict[str, Any]:
     def attrs(name: str) -> list[Any]:
         return optuna.load_study(study_name=name, storage=f"sqlite:///{database}").get_trials(deepcopy=False)
 
-    trials = [[t.state.name, t.values, t.params, t.constraints, t.user_attrs] for t in attrs("tiny")
-              if t.user_attrs.get("failure", [INTERRUPTED])[0] != INTERRUPTED or t.state.name == "COMPLETE"]
+    trials = [[t.state.name, t.values, t.params, t.constraints, recorded(t)] for t in attrs("tiny")
+              if recorded(t).get("failure", [INTERRUPTED])[0] != INTERRUPTED or t.state.name == "COMPLETE"]
     proposals = [[t.state.name, t.values, t.params, t.constraints] for t in attrs("tiny/proposals")
-                 if "adapter" in t.user_attrs]
+                 if "adapter" in recorded(t)]
     return {"trials": trials, "proposals": proposals}
 
 

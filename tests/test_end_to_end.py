@@ -110,6 +110,14 @@ def test_the_database_shows_people_two_studies_with_names_they_know(finished) ->
     proposals = optuna.load_study(study_name="tiny/proposals", storage=storage)
     assert [t.state.name for t in proposals.trials] == ["COMPLETE", "COMPLETE"]
     assert "precision" not in proposals.trials[0].params
+    assert proposals.metric_names == ["accuracy at the largest", "accuracy at the smallest"]
+    words = visible.trials[0].user_attrs
+    assert re.fullmatch(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\] \(n = 18\)", words["accuracy"])
+    assert {"adapter", "deploy_point", "latency_ms.p95", "peak_rss_mb", "feasible", "size_mb <= 40"} <= set(words)
+    assert all(isinstance(text, str) for text in words.values())
+    assert visible.user_attrs["outcome"].startswith("Chosen: trial")
+    assert visible.user_attrs["baseline"].startswith("untrained base at fp32: accuracy 0.")
+    assert "choose from are in tiny" in proposals.user_attrs["about"]
 
 
 def test_the_terminal_shows_a_line_a_trial_the_front_and_one_sentence(finished) -> None:  # type: ignore[no-untyped-def]

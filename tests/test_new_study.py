@@ -21,8 +21,8 @@ from autotune.new_study import (
     study_name,
     without_strangers,
 )
-from autotune.pipeline.templates import render, template_columns
 from autotune.study_writer import Draft
+from objectives.templates import render, template_columns
 
 CHOICE = Decisions(("text",), "tone", "choice")
 

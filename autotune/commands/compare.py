@@ -52,7 +52,8 @@ def _read(folders: list[Path]) -> list[FinishedRun]:
     """Every run; what is wrong with any of them is raised at once."""
     from autotune.finished import read_run
 
-    found, problems = [], []
+    found: list[FinishedRun] = []
+    problems: list[Problem] = []
     for folder in folders:
         try:
             run = read_run(folder)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from autotune.commands.completion import complete_run, complete_study
-from autotune.errors import ConfigError, Problem
+from autotune.errors import ConfigError, Problem, TrackingError
+
+if TYPE_CHECKING:
+    from autotune.options import Options
 
 EXIT_CODES = """Exit codes: 0 a model is selected and its limits hold; 1 failed; 2 bad usage or study; 3 finished,
 nothing meets the limits; 4 finished, not settled whether they hold; 130 interrupted, resumable."""
@@ -29,34 +31,47 @@ def run(
         help="Where made stages are kept and shared. Default: $AUTOTUNE_STORE, or a cache folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json (or the plan) to stdout.")] = False,
+    mlflow: Annotated[str | None, typer.Option(
+        metavar="URI", help="Log the study to MLflow in the end: sqlite:///FILE, a folder, http://SERVER.")] = None,
+    mlflow_artifacts: Annotated[bool, typer.Option(
+        "--mlflow-artifacts", help="With --mlflow: upload the selected model too.")] = False,
 ) -> None:
     """Search for the model that meets the study's limits; on an existing run folder, go on."""
+    from autotune import tracking
     from autotune.config import load_config
-    from autotune.preparation import store_root
-    from autotune.study_file import DURATIONS, parse_duration
+    from autotune.options import resolve_options
 
+    if mlflow_artifacts and not mlflow:
+        raise ConfigError([Problem("--mlflow-artifacts", "", "given without --mlflow", "--mlflow URI beside it")])
     config = load_config(study)
-    try:
-        time_s = parse_duration(timeout) if timeout else None
-    except ValueError as error:
-        raise ConfigError([Problem("--timeout", "", str(error), DURATIONS)]) from None
-    from autotune.run import Options, plan_study, run_study
+    options = resolve_options(config, out, store, trials, timeout, quiet=as_json)
+    if mlflow:
+        tracking.require_usable(mlflow)
+    from autotune.run_study import plan_study, run_study
 
-    root = store_root(store, dict(os.environ))
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError([Problem("--store", str(root), error.strerror or str(error), "a folder that can be written")
-                           ]) from None
-    options = Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet=as_json)
     if dry_run:
         found, points = plan_study(config, options)
         _print_plan(found, points, as_json)
         return
     finished = run_study(config, options)
+    if mlflow:
+        _log(options, mlflow, mlflow_artifacts)
     if as_json:
         print(json.dumps(finished.document, ensure_ascii=False))
     raise typer.Exit(finished.exit_code)
+
+
+def _log(options: Options, uri: str, artifact: bool) -> None:
+    """Log the study; where that fails it is said, as the study itself is whole."""
+    from autotune.finished import read_run
+    from autotune.report.terminal import Terminal
+    from autotune.tracking import log_run
+
+    terminal = Terminal(options.quiet, options.silent)
+    try:
+        terminal.say(log_run(read_run(options.out), uri, artifact=artifact).sentence())
+    except TrackingError as error:
+        terminal.warn(f"{error} The study is whole in {options.out}; the same command logs it later.")
 
 
 def _print_plan(found: Any, points: list[dict[str, Any]], as_json: bool) -> None:

@@ -32,12 +32,13 @@ Objectives = Sequence[tuple[str, Objective]]
 
 
 class Terminal:
-    """Writes to a console. With ``quiet`` (a program reads our stdout) it all goes to stderr."""
+    """Writes to a console. With ``quiet`` (a program reads our stdout) it all goes to stderr, with ``silent``
+    nowhere."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=quiet, highlight=False)
+    def __init__(self, quiet: bool = False, silent: bool = False) -> None:
+        self.console = Console(stderr=quiet, highlight=False, quiet=silent)
         if not self.console.is_terminal:
-            self.console = Console(stderr=quiet, highlight=False, width=140)
+            self.console = Console(stderr=quiet, highlight=False, width=140, quiet=silent)
         self._plan = ""
 
     def plan(self, text: str) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autotune.finished import FinishedRun
-from autotune.pareto import Miss
-from autotune.report.outcome import Outcome, hopeless_sentence, sentence
+from autotune.report.told import searched
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,11 @@ def answer(run: FinishedRun) -> Answer:
         return _certified(run, certificate, trial)
     if run.selected is not None:
         label = run.trial(run.selected).deploy_point
-        return Answer("", f"{label} is chosen; nothing was certified", (_searched(run),), trial)
+        return Answer("", f"{label} is chosen; nothing was certified", (searched(run.document),), trial)
     if not run.trials and run.document.get("dropped"):
-        return Answer("FAIL", "No artifact can meet the limits", (_no_point(run, miss),), None)
-    return Answer("FAIL", "Nothing meets the limits" if miss else "No trial was completed", (_searched(run),), trial)
+        return Answer("FAIL", "No artifact can meet the limits", (searched(run.document),), None)
+    headline = "Nothing meets the limits" if miss else "No trial was completed"
+    return Answer("FAIL", headline, (searched(run.document),), trial)
 
 
 def _certified(run: FinishedRun, certificate: Mapping[str, Any], trial: int | None) -> Answer:
@@ -49,22 +49,3 @@ def _certified(run: FinishedRun, certificate: Mapping[str, Any], trial: int | No
     if verdict == "PASS":  # what was passed over comes before it
         lines = [lines[-1], *lines[:-1]]
     return Answer(verdict, headline, tuple(lines), trial)
-
-
-def _searched(run: FinishedRun) -> str:
-    chosen, found = run.document["selected"], run.document["nearest_miss"]
-    miss = _miss(run, found) if found and found["trial"] is not None and not chosen else None
-    outcome = Outcome(run.front, run.selected, chosen["policy"] if chosen else "most-accurate", miss)
-    return sentence({t.number: t.deploy_point for t in run.trials}, {t.number: t.values for t in run.trials},
-                    [key for key, _ in run.objectives], run.constraints, outcome, run.units)
-
-
-def _miss(run: FinishedRun, found: Mapping[str, Any]) -> Miss:
-    limit = next(c for c in run.constraints if c.expr == found["expr"])
-    return Miss(found["trial"] or 0, limit.expr, limit.objective, found["shortfall"], limit.bound)
-
-
-def _no_point(run: FinishedRun, found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "No deploy point can meet the limits, so nothing was trained."
-    return hopeless_sentence(found["deploy_point"], _miss(run, found), found["unit"])

@@ -46,6 +46,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
+def measured(m: Measurement) -> str:
+    """A number as it stands alone: ``253 [240, …] ms (n = 20)``."""
+    return f"{show(m, True)}{with_unit(m.unit)} (n = {m.n})"
+
+
 def join(parts: Sequence[str]) -> str:
     """``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from autotune import deployment, schedule
@@ -20,14 +19,15 @@ from autotune.examine import Examiner, Tier
 from autotune.finished import read_run
 from autotune.limits import Limits
 from autotune.machine_lock import MachineLock
+from autotune.options import Options
 from autotune.pipeline import base_model, stages
 from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions
 from autotune.report import results as report
 from autotune.report.cost import account, cost_sentence
-from autotune.report.outcome import Outcome
 from autotune.report.report_html import write_report
 from autotune.report.terminal import Terminal, dropped_sentence, verdict_sentence
+from autotune.report.told import exit_code
 from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
 from autotune.scoring import Scorer
@@ -36,25 +36,13 @@ from autotune.stage_runner import StageRunner
 from autotune.store import Store
 from autotune.study import Baseline, StudyLoop
 from autotune.study_file import parse_duration
-from autotune.trials import Screening, TrialRecord
+from autotune.trials import Screening
 from autotune.workers import Worker
 from objectives.base import OBJECTIVES
 from search_spaces.space import Choice, Dimension
 
-EXIT_SELECTED, EXIT_NOTHING_MEASURED, EXIT_NOTHING_FITS, EXIT_INCONCLUSIVE = 0, 1, 3, 4
 #: What of the machine a stored latency depends on.
 _MACHINE = ("platform", "cpu", "cores", "memory_gb")
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line's own settings; ``trials`` and ``time_s`` win over the study's budget."""
-
-    out: Path
-    store: Path
-    trials: int | None = None
-    time_s: float | None = None
-    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ class Finished:
 
 def run_study(config: StudyConfig, options: Options) -> Finished:
     """Search, or go on with a search. Raises AutotuneError; KeyboardInterrupt leaves a resumable folder."""
-    terminal, started = Terminal(options.quiet), time.monotonic()
+    terminal, started = Terminal(options.quiet, options.silent), time.monotonic()
     source = base_model.resolve(config.file.model, config.base_dir)
     resolved = config.file.model_dump(mode="json", by_alias=True, exclude_none=True)
     with RunFolder(options.out, config.sha256(), resolved) as folder:
@@ -127,7 +115,7 @@ def _nothing_can_fit(
     terminal.say(cost_sentence(document["cost"]))
     _report(folder, terminal)
     terminal.say(f"Run folder: {folder.root}")
-    return Finished(EXIT_NOTHING_FITS, document)
+    return Finished(exit_code(document), document)
 
 
 def _search(
@@ -142,6 +130,7 @@ def _search(
             replace(context, constraints=loop.limits()), loop.records(), loop.outcome(), kept, _baseline_json(baseline),
             account(folder.events()).as_json(), loop.ties(), certificate)
         report.write(folder.root, document)
+        loop.annotate(document)
         return document
 
     stop = loop.search(lambda: write(loop.kept()))
@@ -161,7 +150,7 @@ def _search(
         terminal.say(f"Artifact: {folder.artifacts / kept[document['selected']['trial']]}")
     _report(folder, terminal)
     terminal.say(f"Run folder: {folder.root}")
-    return Finished(_exit_code(records, outcome, certificate), document)
+    return Finished(exit_code(document), document)
 
 
 def _report(folder: RunFolder, terminal: Terminal) -> None:
@@ -170,17 +159,6 @@ def _report(folder: RunFolder, terminal: Terminal) -> None:
         terminal.say(f"Report: {write_report(read_run(folder.root))}")
     except ConfigError as error:
         terminal.warn(f"there is no report: {error}")
-
-
-def _exit_code(records: Sequence[TrialRecord], outcome: Outcome, certificate: Mapping[str, Any] | None) -> int:
-    if not any(r.state == "COMPLETE" for r in records):
-        return EXIT_NOTHING_MEASURED
-    if outcome.selected is None:
-        return EXIT_NOTHING_FITS
-    if certificate is None:
-        return EXIT_SELECTED
-    return {"PASS": EXIT_SELECTED, "INCONCLUSIVE": EXIT_INCONCLUSIVE, "FAIL": EXIT_NOTHING_FITS}[
-        certificate["verdict"]]
 
 
 def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[dict[str, Any]]]:

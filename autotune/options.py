@@ -1,0 +1,50 @@
+"""What ``autotune run`` is told beside the study itself, checked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from autotune.config import StudyConfig
+from autotune.errors import ConfigError, Problem
+from autotune.preparation import store_root
+from autotune.study_file import DURATIONS, parse_duration
+
+
+@dataclass(frozen=True)
+class Options:
+    """``trials`` and ``time_s`` win over the study's budget. ``quiet`` leaves stdout alone, ``silent`` stderr too."""
+
+    out: Path
+    store: Path
+    trials: int | None = None
+    time_s: float | None = None
+    quiet: bool = False
+    silent: bool = False
+
+
+def resolve_options(
+    config: StudyConfig, out: Path | None, store: Path | None, trials: int | None, timeout: str | None, *,
+    quiet: bool = False, silent: bool = False,
+) -> Options:
+    """Defaults put in and the store's folder made.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    problems, time_s = [], None
+    if trials is not None and trials < 1:
+        problems.append(Problem("--trials", "", str(trials), "1 or more"))
+    try:
+        time_s = parse_duration(timeout) if timeout is not None else None
+    except ValueError as error:
+        problems.append(Problem("--timeout", "", str(error), DURATIONS))
+    root = store_root(store, dict(os.environ))
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problems.append(Problem("--store", str(root), error.strerror or str(error), "a folder that can be written"))
+    if problems:
+        raise ConfigError(problems)
+    return Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet, silent)
