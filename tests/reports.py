@@ -78,7 +78,8 @@ def many(count: int) -> dict[str, Any]:
             changes = {"state": "PRUNED", "feasible": None, "verdicts": {}, "reason": "answers: stopped after 48 rows"}
         elif n % 50 == 8:
             changes = {"state": "FAILED", "feasible": None, "verdicts": {}, "values": {}, "reason": "train: nan"}
-        trial = finished_runs.trial(n, precision, draw.choice((4, 8, 16, 32)), accuracy, latency, latency * 1.2, **changes)
+        rank = draw.choice((4, 8, 16, 32))
+        trial = finished_runs.trial(n, precision, rank, accuracy, latency, latency * 1.2, **changes)
         trial["params"] |= {"learning_rate": 10 ** draw.uniform(-4, -2), "alpha": draw.choice((8.0, 16.0, 32.0))}
         trials.append(trial)
     best = [max((t for t in trials if t["feasible"] and t["params"]["precision"] == p),

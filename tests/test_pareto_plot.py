@@ -34,8 +34,8 @@ def test_an_objective_of_the_users_own(tmp_path: Path) -> None:
     assert (found[0].key, found[0].direction) == ("mine:rouge", "maximize")
 
 
-@pytest.mark.parametrize("keys", [("latency_ms.p50", "accuracy"), ("accuracy", "size_mb"), ("size_mb", "latency_ms.p50"),
-                                  ("accuracy", "macro_f1")])
+@pytest.mark.parametrize("keys", [("latency_ms.p50", "accuracy"), ("accuracy", "size_mb"),
+                                  ("size_mb", "latency_ms.p50"), ("accuracy", "macro_f1")])
 def test_the_staircase_is_the_front_of_the_two(tmp_path: Path, keys: tuple[str, str]) -> None:
     found = run(tmp_path, **reports.many(150))
     by_key = {a.key: a for a in axes(found, None)}
@@ -61,8 +61,8 @@ def test_an_axis_has_room_for_whiskers_and_for_a_limit_that_is_near(tmp_path: Pa
     assert accuracy.shown[0] < 0.44 < 0.81 < accuracy.shown[1]
     assert accuracy.shown_feasible[0] > accuracy.shown[0]
     assert by_key["latency_ms.p95"].shown[1] > 600
-    far = run(tmp_path / "far", constraints=[{"expr": "size_mb <= 9000", "objective": "size_mb", "op": "<=", "unit": "MB",
-                                              "bound": 9000.0, "baseline": None}])
+    limit = {"expr": "size_mb <= 9000", "objective": "size_mb", "op": "<=", "unit": "MB", "bound": 9000.0}
+    far = run(tmp_path / "far", constraints=[{**limit, "baseline": None}])
     assert {a.key: a for a in axes(far, 2)}["size_mb"].shown[1] < 700
 
 

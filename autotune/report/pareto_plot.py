@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.constraints import Constraint
 from autotune.finished import FinishedRun, FinishedTrial, unit_of
 from autotune.pareto import Direction
-from autotune.report.groups import DIMMED, GROUPS, Group, grouped
+from autotune.report.groups import CHOSEN, FRONT, GROUPS, Group, grouped, title_of
 from autotune.report.page import plain
 from autotune.report.parameters import told, varied
 from autotune.report.wording import interval, number, with_unit
@@ -51,7 +51,7 @@ def axes(run: FinishedRun, chosen: int | None) -> list[Axis]:
     keys = dict.fromkeys([key for key, _ in run.objectives] + [c.objective for c in run.constraints]
                          + [key for t in plotted for key in t.values])
     seen = [key for key in keys if any(key in t.values for t in plotted)]
-    kept = [t for name, trials in groups.items() if name not in DIMMED for t in trials]
+    kept = [t for group in GROUPS if not group.dimmed for t in groups[group.name]]
     return [_axis(run, key, plotted, kept) for key in seen]
 
 
@@ -135,8 +135,7 @@ def pareto_figure(run: FinishedRun, chosen: int | None) -> Figure | None:
         fronts.setdefault(a.key, {})[b.key] = staircase(run.complete, a, b)
     meta = {
         "axes": {axis.key: {**vars(axis), "title": plain(axis.title)} for axis in found},
-        "columns": columns, "fronts": fronts, "dimmed": [1 + i for i, g in enumerate(GROUPS) if g.name in DIMMED],
-        "unplotted": [c.expr for c in run.constraints],
+        "columns": columns, "fronts": fronts, "box": box(x, y), "limits": [c.expr for c in run.constraints],
     }
     return Figure(_traces(run, groups, columns, fronts, x, y), _layout(x, y, meta))
 
@@ -159,17 +158,16 @@ def _traces(
     names = varied(run.trials)
     many = sum(map(len, groups.values())) > _MANY
     line = {"type": "scatter", "mode": "lines", "name": "front of these two", "hoverinfo": "skip",
-            **fronts[x.key][y.key], "line": {"color": GROUPS[3].colour, "width": 1.5, "dash": "dot",
+            **fronts[x.key][y.key], "line": {"color": FRONT.colour, "width": 1.5, "dash": "dot",
                      "shape": "hv" if x.direction == "minimize" else "vh"},
             "showlegend": bool(groups["front"] or groups["feasible"])}
     traces = [line]
     for index, group in enumerate(GROUPS):
         trials = groups[group.name]
-        title = group.title if group.name != "chosen" or run.selected is not None else "nearest to the limits"
-        whiskers = not many or group.name in ("front", "chosen")
-
+        whiskers = not many or group in (FRONT, CHOSEN)
         traces.append({
-            "type": "scatter", "mode": "markers", "name": title, "opacity": group.opacity, "showlegend": bool(trials),
+            "type": "scatter", "mode": "markers", "name": title_of(group, run), "opacity": group.opacity,
+            "showlegend": bool(trials), "meta": {"dimmed": group.dimmed},
             "marker": {"color": group.colour, "symbol": group.symbol, "size": group.size, "line": {
                 "width": 2 if group.symbol.endswith("open") else 0}},
             "x": columns[x.key]["value"][index], "y": columns[y.key]["value"][index],
@@ -179,7 +177,7 @@ def _traces(
             "hovertemplate": "%{text}<extra></extra>", "unselected": {"marker": {"opacity": 0.12}},
         })
     ring = {"type": "scatter", "mode": "markers", "x": [], "y": [], "hoverinfo": "skip", "showlegend": False,
-            "marker": {"symbol": "circle-open", "size": 24, "line": {"width": 2.5}, "color": GROUPS[4].colour}}
+            "marker": {"symbol": "circle-open", "size": 24, "line": {"width": 2.5}, "color": CHOSEN.colour}}
     return [*traces, ring]
 
 

@@ -107,7 +107,7 @@ def _subject(run: FinishedRun, found: Answer) -> Subject | None:
     if found.trial is None:
         miss = run.document["nearest_miss"] or {}
         nearest = [d for d in run.document.get("dropped", ()) if d["label"] == miss.get("deploy_point")]
-        return Subject(f"nearest: {nearest[0]['label']}", "", "", "measured on the base model, before any training",
+        return Subject(f"nearest: {nearest[0]['label']}", "", "", "on the base model, before any training",
                        gauges.of_point(run, nearest[0])) if nearest else None
     trial = run.trial(found.trial)
     title = f"trial {trial.number} · {trial.deploy_point}"
@@ -116,10 +116,10 @@ def _subject(run: FinishedRun, found: Answer) -> Subject | None:
                  if k["trial"] == trial.number and k["constraints"]), None)
     if look is None:
         return Subject(title, adapter_text(trial.params), artifact,
-                       f"measured by the search on rows that it chose by; {percent(_confidence(run))} intervals",
+                       f"by the search, on rows that it chose by; {percent(_confidence(run))} intervals",
                        gauges.of_trial(run, trial))
     return Subject(title, adapter_text(trial.params), artifact,
-                   f"measured anew on rows that the search never saw; {percent(look['confidence'])} intervals",
+                   f"anew, on rows that the search never saw; {percent(look['confidence'])} intervals",
                    gauges.of_look(run, look))
 
 

@@ -5,14 +5,13 @@
   const pareto = $("pareto"), parallel = $("parallel"), table = $("trials");
   const rows = table ? [...table.tBodies[0].rows] : [];
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
-  const HIDEABLE = new Set(["stopped", "infeasible"]);
   let brushed = null; // the trials that were boxed in, or null for all
   let lines = null; // the heights of the parallel lines before any was filtered out
 
   // -- the plot of two quantities: trace 0 is the front, the last one rings a trial, one a group lies between
 
   function showAxes() {
-    const { axes, columns, fronts, unplotted } = pareto.layout.meta;
+    const { axes, columns, fronts, box, limits } = pareto.layout.meta;
     const [x, y] = [axes[$("axis-across").value], axes[$("axis-up").value]];
     const shown = $("show-dimmed").checked ? "shown" : "shown_feasible";
     const staircase = fronts[x.key][y.key];
@@ -36,12 +35,10 @@
       layout[side] = { ...layout[side], title: { ...layout[side].title, text: axis.title }, range: axis[shown] };
     }
     const limited = [x, y].flatMap((axis) => axis.limits);
-    const box = { type: "rect", layer: "below", fillcolor: "rgba(46,160,67,0.12)",
-      line: { color: "#2ea043", width: 1, dash: "dot" },
-      x0: x.allowed[0], x1: x.allowed[1], y0: y.allowed[0], y1: y.allowed[1] };
-    layout.shapes = limited.length ? [box] : [];
+    const sides = { x0: x.allowed[0], x1: x.allowed[1], y0: y.allowed[0], y1: y.allowed[1] };
+    layout.shapes = limited.length ? [{ ...box, ...sides }] : [];
     Plotly.react(pareto, pareto.data, layout);
-    const elsewhere = unplotted.filter((limit) => !limited.includes(limit));
+    const elsewhere = limits.filter((limit) => !limited.includes(limit));
     $("axes-note").textContent = [
       limited.length ? `Shaded: ${limited.join(" and ")}.` : "",
       elsewhere.length ? `Not on these axes: ${elsewhere.join(", ")}.` : "",
@@ -58,9 +55,10 @@
 
   function showDimmed() {
     const visible = $("show-dimmed").checked;
-    Plotly.restyle(pareto, { visible }, pareto.layout.meta.dimmed);
-    const hideable = parallel ? parallel.data.flatMap((trace, i) => (HIDEABLE.has(trace.meta) ? [i] : [])) : [];
-    if (hideable.length) Plotly.restyle(parallel, { visible }, hideable);
+    for (const plot of [pareto, parallel]) {
+      const dimmed = (plot?.data || []).flatMap((trace, i) => (trace.meta?.dimmed ? [i] : []));
+      if (dimmed.length) Plotly.restyle(plot, { visible }, dimmed);
+    }
     showAxes();
   }
 
