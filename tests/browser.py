@@ -42,3 +42,43 @@ def open_page(driver: Any, page: Path) -> None:
 def complaints(driver: Any) -> list[str]:
     """What the console said since the last call."""
     return [entry["message"] for entry in driver.get_log("browser")]
+
+
+def find(driver: Any, selector: str) -> Any:
+    from selenium.webdriver.common.by import By
+
+    return driver.find_element(By.CSS_SELECTOR, selector)
+
+
+def until(driver: Any, script: str) -> Any:
+    """What a script returns once it returns something that counts."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, 10).until(lambda d: d.execute_script(script))
+
+
+def choose(driver: Any, selector: str, value: str) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(find(driver, selector)).select_by_value(value)
+
+
+def faint(driver: Any) -> list[tuple[str, float]]:
+    """Texts whose contrast with their ground is below 4.5 to 1 (WCAG 2.2, 1.4.3, AA), with the contrast."""
+    found: list[tuple[str, float]] = driver.execute_script(_CONTRAST)
+    return found
+
+
+_CONTRAST = """
+const rgb = (c) => c.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+  .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const ground = (e) => { for (; e; e = e.parentElement) {
+  const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
+return [...document.querySelectorAll('body *')].filter(e => !e.closest('svg, .unseen, script, style, .skip')
+  && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()).flatMap(e => {
+  const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))].sort((p, q) => q - p);
+  const ratio = (a + 0.05) / (b + 0.05);
+  return ratio < 4.5 ? [[e.textContent.trim().slice(0, 40), ratio]] : []; });
+"""

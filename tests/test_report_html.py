@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from autotune.cli import app
-from autotune.errors import ConfigError
 from autotune.finished import read_run
 from autotune.report.report_html import report_html, write_report
 from tests import browser, finished_runs, reports
@@ -24,39 +20,21 @@ def html(folder: Path, **changes: Any) -> str:
     return report_html(read_run(finished_runs.write(folder / "run", **changes)))
 
 
-class Elements(HTMLParser):
-    """Every start tag with its attributes, and the text outside scripts and styles."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._inside = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-
-    def handle_data(self, data: str) -> None:
-        if self._inside not in ("script", "style"):
-            self.text += data
-
-
 @pytest.mark.parametrize(("changes", "said"), [
     (reports.certified(), "int4-b32 meets every limit"),
     (reports.missed(), "misses accuracy >= 0.6 by 0.1 (17%)"),
     (reports.hopeless(), "latency_ms.p95 is 700 ms or more on base weights"),
     ({"trials": [], "front": [], "selected": None}, "No trial was run."),
-    ({"trials": [ONE], "front": [0], "selected": {"trial": 0, "policy": "knee", "certificate": None}}, "1 of"),
+    ({"trials": [ONE], "front": [0], "selected": {"trial": 0, "policy": "knee", "certificate": None}},
+     "int4-b32 is chosen"),
     ({"constraints": []}, "int8-b32 is chosen"),
     ({"certificate": reports.certificate("INCONCLUSIVE", 2, reports.look(
         2, "INCONCLUSIVE", problem="the device is gone", values={}, timing={}, logits={})),
       "selected": {"trial": 2, "policy": "knee", "certificate": None}}, "the device is gone"),
 ])
 def test_every_end_of_a_run_has_its_report(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    page = Elements(html(tmp_path, **changes))
-    assert said in page.text or said == "1 of"
+    page = reports.Elements(html(tmp_path, **changes))
+    assert said in page.text
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = [a["href"] for tag, a in page.tags if tag == "a" and a.get("href")]
@@ -72,29 +50,8 @@ def test_fields_that_an_older_run_lacks_are_not_missed(tmp_path: Path) -> None:
     assert "int8-b32 is chosen" in report_html(read_run(folder))
 
 
-def hostile() -> dict[str, Any]:
-    """Fields of results.json with markup in every text that a user, a model or a library may have given."""
-    bad = reports.HOSTILE
-    changes = reports.certified()
-    document = finished_runs.document()
-    for trial in document["trials"]:
-        trial["deploy_point"] = bad
-        trial["params"]["targets"] = bad + str(trial["number"])
-        trial["values"][f"mine:{bad}"] = finished_runs.value(0.5, 0.1, 9)
-    failed = finished_runs.trial(4, "int4", 8, 0, 0, 0, state="FAILED", feasible=None, verdicts={}, values={},
-                                 deploy_point=bad, reason=f"train: {bad}")
-    changes["certificate"] |= {"text": [bad], "method": bad}
-    changes["certificate"]["looks"][0]["constraints"][1] |= {"doubt": bad, "compared": bad, "expr": bad}
-    changes["certificate"]["looks"][0]["timing"] = {"sentence": bad}
-    point = {"label": bad, "deploy": {}, "values": {bad: finished_runs.value(1)}, "timing": None}
-    return {**changes, "trials": [*document["trials"], failed], "deploy_points": [point],
-            "dropped": [{**point, "reason": bad}], "study": {"name": bad, "config_sha256": "0" * 64},
-            "objectives": [*document["objectives"], {"name": f"mine:{bad}", "direction": "maximize", "unit": bad}],
-            "environment": {bad: bad, "libraries": {bad: bad}}}
-
-
 def test_text_from_data_makes_no_element(tmp_path: Path) -> None:
-    page = Elements(html(tmp_path, **hostile()))
+    page = reports.Elements(html(tmp_path, **reports.hostile()))
     assert "img" not in {tag for tag, _ in page.tags}
     assert page.text.count(reports.HOSTILE) > 10
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -102,27 +59,6 @@ def test_text_from_data_makes_no_element(tmp_path: Path) -> None:
 
 def test_five_hundred_trials_stay_one_small_file(tmp_path: Path) -> None:
     assert len(html(tmp_path, **reports.many(500))) < 6_000_000
-
-
-def test_the_command_writes_beside_the_run_or_where_it_is_told(tmp_path: Path) -> None:
-    folder = finished_runs.write(tmp_path / "run", **reports.certified())
-    done = CliRunner().invoke(app, ["report", str(folder)], catch_exceptions=False)
-    assert done.stdout.strip() == str(folder / "report.html")
-    assert (folder / "report.html").is_file()
-    done = CliRunner().invoke(app, ["report", str(folder), "--out", str(tmp_path / "other.html"), "--json"],
-                              catch_exceptions=False)
-    told = json.loads(done.stdout)
-    assert (told["report"], told["verdict"], told["trial"]) == (str(tmp_path / "other.html"), "PASS", 0)
-    assert told["bytes"] == (tmp_path / "other.html").stat().st_size
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    run = read_run(finished_runs.write(tmp_path / "run"))
-    with pytest.raises(ConfigError, match="No such file or directory"):
-        write_report(run, tmp_path / "nowhere" / "report.html")
-    with pytest.raises(ConfigError, match="accepted: a file that can be written"):
-        write_report(run, tmp_path)
-    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +70,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    runs = {"usual": reports.certified(), "hostile": hostile(), "hopeless": reports.hopeless(),
+    runs = {"usual": reports.certified(), "hostile": reports.hostile(), "hopeless": reports.hopeless(),
             "many": reports.many(500)}
     return {name: write_report(read_run(finished_runs.write(folder / name, **changes)))
             for name, changes in runs.items()}
@@ -146,29 +82,10 @@ def opened(driver: Any, page: Path, width: int = 1440, height: int = 900) -> Any
     return driver
 
 
-def find(driver: Any, selector: str) -> Any:
-    from selenium.webdriver.common.by import By
-
-    return driver.find_element(By.CSS_SELECTOR, selector)
-
-
 def visible_trials(driver: Any) -> list[int]:
     found: list[int] = driver.execute_script(
         "return [...document.querySelectorAll('#trials tbody tr:not([hidden])')].map(r => Number(r.dataset.number))")
     return found
-
-
-def until(driver: Any, script: str) -> Any:
-    """What a script returns once it returns something that counts."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(driver, 10).until(lambda d: d.execute_script(script))
-
-
-def choose(driver: Any, selector: str, value: str) -> None:
-    from selenium.webdriver.support.select import Select
-
-    Select(find(driver, selector)).select_by_value(value)
 
 
 @browser.needed
@@ -192,7 +109,7 @@ def test_the_page_forbids_requests_and_foreign_scripts(driver: Any, pages: dict[
         image.src = 'https://example.com/x.png';
         document.body.append(image);""")
     assert driver.execute_script("return window.stranger") is None
-    said = until(driver, "return true") and browser.complaints(driver)
+    said = browser.until(driver, "return true") and browser.complaints(driver)
     assert all("Content Security Policy" in line for line in said)
     assert len(said) == 2
 
@@ -204,9 +121,9 @@ def test_hostile_text_is_text(driver: Any, pages: dict[str, Path]) -> None:
     opened(driver, pages["hostile"])
     assert driver.title == f"{reports.HOSTILE}: {reports.HOSTILE} meets every limit"
     assert driver.execute_script("return document.images.length") == 0
-    assert reports.HOSTILE in find(driver, "#headline").text
-    choose(driver, "#axis-across", f"mine:{reports.HOSTILE}")
-    title = until(driver, "return document.querySelector('#pareto .xtitle').textContent")
+    assert reports.HOSTILE in browser.find(driver, "#headline").text
+    browser.choose(driver, "#axis-across", f"mine:{reports.HOSTILE}")
+    title = browser.until(driver, "return document.querySelector('#pareto .xtitle').textContent")
     assert title == f"mine:{reports.HOSTILE} ({reports.HOSTILE}) · more is better"
     assert reports.HOSTILE in hovered(driver)
     assert not alert_is_present()(driver)
@@ -216,10 +133,10 @@ def hovered(driver: Any) -> str:
     """What the plot says of the chosen trial when the pointer is on it."""
     from selenium.webdriver.common.action_chains import ActionChains
 
-    point = find(driver, "#pareto .scatterlayer .trace:nth-last-child(2) .points path")
+    point = browser.find(driver, "#pareto .scatterlayer .trace:nth-last-child(2) .points path")
     driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", point)
     ActionChains(driver).move_to_element_with_offset(point, 30, 30).move_to_element(point).perform()
-    said: str = until(driver, "return document.querySelector('#pareto .hoverlayer .hovertext')?.textContent")
+    said: str = browser.until(driver, "return document.querySelector('#pareto .hoverlayer .hovertext')?.textContent")
     return said
 
 
@@ -235,17 +152,18 @@ def test_the_plot_answers_the_pointer(driver: Any, pages: dict[str, Path]) -> No
 @browser.needed
 def test_the_axes_change_with_their_whiskers_front_and_box(driver: Any, pages: dict[str, Path]) -> None:
     opened(driver, pages["usual"])
-    assert "Shaded: accuracy >= 0.6. Not on these axes: latency_ms.p95 <= 600." in find(driver, "#axes-note").text
-    choose(driver, "#axis-across", "latency_ms.p95")
+    said = browser.find(driver, "#axes-note").text
+    assert "Shaded: accuracy >= 0.6. Not on these axes: latency_ms.p95 <= 600." in said
+    browser.choose(driver, "#axis-across", "latency_ms.p95")
     drawn = driver.execute_script("""
         const p = document.getElementById('pareto'), chosen = p.data.at(-2);
         return {title: p.layout.xaxis.title.text, x: chosen.x, minus: chosen.error_x.arrayminus,
                 front: p.data[0].x, box: p.layout.shapes[0].x1}""")
     assert drawn == {"title": "latency_ms.p95 (ms) · less is better", "x": [pytest.approx(198)],
                      "minus": [pytest.approx(8)], "front": [pytest.approx(198), pytest.approx(308)], "box": 600}
-    assert "Shaded: latency_ms.p95 <= 600 and accuracy >= 0.6." in find(driver, "#axes-note").text
-    choose(driver, "#axis-up", "latency_ms.p95")  # the same on both makes no plot: they change places
-    assert find(driver, "#axis-across").get_attribute("value") == "accuracy"
+    assert "Shaded: latency_ms.p95 <= 600 and accuracy >= 0.6." in browser.find(driver, "#axes-note").text
+    browser.choose(driver, "#axis-up", "latency_ms.p95")  # the same on both makes no plot: they change places
+    assert browser.find(driver, "#axis-across").get_attribute("value") == "accuracy"
 
 
 @browser.needed
@@ -253,30 +171,30 @@ def test_what_misses_a_limit_can_be_hidden(driver: Any, pages: dict[str, Path]) 
     opened(driver, pages["usual"])
     count = "return document.querySelectorAll('#pareto .points path').length"
     assert driver.execute_script(count) == 4
-    find(driver, "#show-dimmed").click()
+    browser.find(driver, "#show-dimmed").click()
     assert driver.execute_script(count) == 3
     assert driver.execute_script("return document.getElementById('pareto').layout.yaxis.range[0]") > 0.5
-    find(driver, "#show-dimmed").click()
+    browser.find(driver, "#show-dimmed").click()
     assert driver.execute_script(count) == 4
 
 
 @browser.needed
 def test_the_table_filters_and_dims_the_plot(driver: Any, pages: dict[str, Path]) -> None:
     opened(driver, pages["usual"])
-    find(driver, "#filter-text").send_keys("INT4 front")
-    until(driver, "return document.getElementById('count').textContent.startsWith('0 of')"
+    browser.find(driver, "#filter-text").send_keys("INT4 front")
+    browser.until(driver, "return document.getElementById('count').textContent.startsWith('0 of')"
           " || document.getElementById('count').textContent.startsWith('1 of')")
-    find(driver, "#filter-text").clear()
-    find(driver, "#clear").click()
+    browser.find(driver, "#filter-text").clear()
+    browser.find(driver, "#clear").click()
     assert visible_trials(driver) == [0, 1, 2, 3]
-    find(driver, "#filter-front").click()
+    browser.find(driver, "#filter-front").click()
     assert visible_trials(driver) == [0, 2]
-    assert find(driver, "#count").text == "2 of 4 trials"
+    assert browser.find(driver, "#count").text == "2 of 4 trials"
     assert driver.execute_script("return document.getElementById('pareto').data.map(t => t.selectedpoints)[3]") == []
-    find(driver, "#clear").click()
-    choose(driver, "#filter-feasible", "no")
+    browser.find(driver, "#clear").click()
+    browser.choose(driver, "#filter-feasible", "no")
     assert visible_trials(driver) == [3]
-    find(driver, "#clear").click()
+    browser.find(driver, "#clear").click()
     assert visible_trials(driver) == [0, 1, 2, 3]
 
 
@@ -284,15 +202,15 @@ def test_the_table_filters_and_dims_the_plot(driver: Any, pages: dict[str, Path]
 def test_the_table_sorts_both_ways_and_puts_what_is_missing_last(driver: Any, pages: dict[str, Path]) -> None:
     opened(driver, pages["many"])
     header = "#trials thead th:nth-child(4)"
-    find(driver, f"{header} button").click()
+    browser.find(driver, f"{header} button").click()
     keys = ("return [...document.querySelectorAll('#trials tbody tr')]"
             ".map(r => r.cells[3].dataset.key).map(k => k === undefined ? null : Number(k))")
     values = driver.execute_script(keys)
     known = [v for v in values if v is not None]
     assert known == sorted(known)
     assert values[len(known):] == [None] * 10
-    assert find(driver, header).get_attribute("aria-sort") == "ascending"
-    find(driver, f"{header} button").click()
+    assert browser.find(driver, header).get_attribute("aria-sort") == "ascending"
+    browser.find(driver, f"{header} button").click()
     values = driver.execute_script(keys)
     assert values[:len(known)] == sorted(known, reverse=True)
     assert values[-1] is None
@@ -303,9 +221,9 @@ def test_a_trial_is_pointed_out_from_the_keyboard(driver: Any, pages: dict[str, 
     from selenium.webdriver.common.keys import Keys
 
     opened(driver, pages["usual"])
-    find(driver, "#trial-1 .pick").send_keys(Keys.ENTER)
-    assert find(driver, "#trial-1").get_attribute("class").split()[-1] == "picked"
-    said = find(driver, "#picked").text
+    browser.find(driver, "#trial-1 .pick").send_keys(Keys.ENTER)
+    assert browser.find(driver, "#trial-1").get_attribute("class").split()[-1] == "picked"
+    said = browser.find(driver, "#picked").text
     assert said.startswith("Trial 1: what came of it meets the limits · artifact fp16-b32 · accuracy 0.720")
     assert "[0.660, 0.780], n 128" in said
     assert driver.execute_script("return document.getElementById('pareto').data.at(-1).x") == [450]
@@ -328,9 +246,9 @@ def test_a_box_on_a_parameter_keeps_the_trials_that_cross_it(driver: Any, pages:
     pointer = actions.w3c_actions.pointer_action
     pointer.move_to_location(x0, y0).pointer_down().move_to_location(x1, y1).pointer_up()
     actions.perform()
-    until(driver, "return document.getElementById('count').textContent.startsWith('1 of 4')")
+    browser.until(driver, "return document.getElementById('count').textContent.startsWith('1 of 4')")
     assert visible_trials(driver) == [2]
-    find(driver, "#clear").click()
+    browser.find(driver, "#clear").click()
     assert visible_trials(driver) == [0, 1, 2, 3]
 
 
@@ -351,11 +269,11 @@ def test_the_theme_changes_text_and_plots(driver: Any, pages: dict[str, Path]) -
     colours = ("return [getComputedStyle(document.body).color,"
                " document.getElementById('pareto').layout.font.color]")
     before = driver.execute_script(colours)
-    find(driver, "#theme").click()
+    browser.find(driver, "#theme").click()
     after = driver.execute_script(colours)
     assert before[0] != after[0]
     assert (before[0], after[0]) == (before[1], after[1])
-    find(driver, "#theme").click()
+    browser.find(driver, "#theme").click()
     assert driver.execute_script(colours) == before
 
 
@@ -364,20 +282,5 @@ def test_text_has_the_contrast_that_readers_need(driver: Any, pages: dict[str, P
     """WCAG 2.2, 1.4.3 (AA): 4.5 to 1, in both themes."""
     opened(driver, pages["usual"])
     for _ in range(2):
-        assert driver.execute_script(CONTRAST) == []
-        find(driver, "#theme").click()
-
-
-CONTRAST = """
-const rgb = (c) => c.match(/[\\d.]+/g).map(Number);
-const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-  .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-const ground = (e) => { for (; e; e = e.parentElement) {
-  const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
-return [...document.querySelectorAll('body *')].filter(e => !e.closest('svg, .unseen, script, style, .skip')
-  && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()).flatMap(e => {
-  const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))].sort((p, q) => q - p);
-  const ratio = (a + 0.05) / (b + 0.05);
-  return ratio < 4.5 ? [[e.textContent.trim().slice(0, 40), ratio]] : []; });
-"""
+        assert browser.faint(driver) == []
+        browser.find(driver, "#theme").click()

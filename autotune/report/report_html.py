@@ -13,13 +13,14 @@ from autotune.errors import ConfigError, Problem
 from autotune.finished import FinishedRun, measurement, unit_of
 from autotune.manifest import write_atomically
 from autotune.report import gauges
+from autotune.report.axes import axes
 from autotune.report.cost import cost_sentence
 from autotune.report.gauges import Gauge
 from autotune.report.importance import importances
 from autotune.report.page import figure_html, render
 from autotune.report.parallel_plot import parallel_figure
 from autotune.report.parameters import adapter_text
-from autotune.report.pareto_plot import axes, pareto_figure
+from autotune.report.pareto_plot import pareto_figure
 from autotune.report.time_spent import time_spent
 from autotune.report.trial_table import trial_table
 from autotune.report.verdict import Answer, answer
