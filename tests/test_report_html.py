@@ -41,12 +41,13 @@ def test_every_end_of_a_run_has_its_report(tmp_path: Path, changes: dict[str, An
     assert {link[1:] for link in links if link} <= set(ids)
 
 
-def test_fields_that_an_older_run_lacks_are_not_missed(tmp_path: Path) -> None:
+def test_what_an_older_or_a_copied_run_lacks_is_not_missed(tmp_path: Path) -> None:
     folder = finished_runs.write(tmp_path / "run")
     document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for optional in ("certificate", "dropped", "deploy_points", "baseline"):
         del document[optional]
     (folder / "results.json").write_text(json.dumps(document), encoding="utf-8")
+    (folder / "study.yaml").unlink()
     assert "int8-b32 is chosen" in report_html(read_run(folder))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from markupsafe import Markup
 
 from autotune.errors import ConfigError, Problem
@@ -99,7 +100,8 @@ def report_html(run: FinishedRun) -> str:
         cost=cost_sentence(run.document["cost"]), columns=columns, rows=rows, certificate=certificate,
         looks=[_look(run, look) for look in certificate["looks"]] if certificate else [],
         points=points, point_keys=_point_keys(run, points), confidence=_confidence(run),
-        environment=_flat(run.document["environment"]), study=_study_text(run), baseline=_baseline(run),
+        environment=_flat(run.document["environment"]), study=_study(run)[1], baseline=_baseline(run),
+        subtitle=_subtitle(run),
     )
 
 
@@ -126,7 +128,7 @@ def _subject(run: FinishedRun, found: Answer) -> Subject | None:
 
 def _confidence(run: FinishedRun) -> float:
     """Of the search's intervals."""
-    return float(run.study.get("confidence", 0.95))
+    return float(_study(run)[0].get("confidence", 0.95))
 
 
 def _pareto(run: FinishedRun, chosen: int | None) -> Markup | str:
@@ -184,6 +186,13 @@ def _baseline(run: FinishedRun) -> tuple[str, Mapping[str, Measurement]] | None:
     return (found["deploy_point"], _measured(run, found["values"])) if found else None
 
 
+def _subtitle(run: FinishedRun) -> str:
+    study = _study(run)[0]
+    told = [run.name, study.get("model"), (study.get("target") or {}).get("provider"),
+            run.document["environment"].get("cpu")]
+    return " · ".join(str(part) for part in told if part)
+
+
 def _flat(found: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     """A line a leaf, ``libraries.torch`` for what lies deeper."""
     lines: list[tuple[str, str]] = []
@@ -192,5 +201,9 @@ def _flat(found: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     return lines
 
 
-def _study_text(run: FinishedRun) -> str:
-    return (run.root / "study.yaml").read_text(encoding="utf-8")
+def _study(run: FinishedRun) -> tuple[Mapping[str, Any], str]:
+    """study.yaml as it was resolved and as it is written; empty where the folder has lost it."""
+    try:
+        return run.study, (run.root / "study.yaml").read_text(encoding="utf-8")
+    except (OSError, yaml.YAMLError):
+        return {}, ""
