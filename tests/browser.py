@@ -22,7 +22,8 @@ def chromium(profile: Path, width: int = 1440, height: int = 900) -> Iterator[An
     options = ChromeOptions()
     options.binary_location = CHROMIUM or ""
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                     "--disable-dev-shm-usage", f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+                     "--disable-dev-shm-usage", "--force-prefers-reduced-motion",  # scrolls at once
+                     f"--user-data-dir={profile}", f"--window-size={width},{height}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, ChromeService(DRIVER))
@@ -48,6 +49,32 @@ def find(driver: Any, selector: str) -> Any:
     from selenium.webdriver.common.by import By
 
     return driver.find_element(By.CSS_SELECTOR, selector)
+
+
+def place(driver: Any, figure: str, x: float, y: float) -> tuple[int, int]:
+    """Where on the screen a point of a figure's first axes lies, once it is scrolled there."""
+    found: tuple[int, int] = driver.execute_script("""
+        const [figure, x, y] = [document.getElementById(arguments[0]), arguments[1], arguments[2]];
+        figure.scrollIntoView({block: 'center', behavior: 'instant'});
+        const {left, top} = figure.getBoundingClientRect(), {xaxis, yaxis} = figure._fullLayout;
+        return [left + xaxis._offset + xaxis.d2p(x), top + yaxis._offset + yaxis.d2p(y)].map(Math.round)""",
+        figure, x, y)
+    return found
+
+
+def drag(driver: Any, *places: tuple[int, int]) -> None:
+    """The pointer pressed at the first of ``places``, moved over the others and released; only moved if there is one."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    actions = ActionChains(driver)
+    pointer = actions.w3c_actions.pointer_action
+    pointer.move_to_location(*places[0])
+    if len(places) > 1:
+        pointer.pointer_down()
+        for after in places[1:]:
+            pointer.move_to_location(*after)
+        pointer.pointer_up()
+    actions.perform()
 
 
 def until(driver: Any, script: str) -> Any:

@@ -126,17 +126,15 @@ def test_hostile_text_is_text(driver: Any, pages: dict[str, Path]) -> None:
     browser.choose(driver, "#axis-across", f"mine:{reports.HOSTILE}")
     title = browser.until(driver, "return document.querySelector('#pareto .xtitle').textContent")
     assert title == f"mine:{reports.HOSTILE} ({reports.HOSTILE}) · more is better"
-    assert reports.HOSTILE in hovered(driver)
+    assert reports.HOSTILE in hovered(driver, 0.5, 0.7)
     assert not alert_is_present()(driver)
 
 
-def hovered(driver: Any) -> str:
-    """What the plot says of the chosen trial when the pointer is on it."""
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    point = browser.find(driver, "#pareto .scatterlayer .trace:nth-last-child(2) .points path")
-    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", point)
-    ActionChains(driver).move_to_element_with_offset(point, 30, 30).move_to_element(point).perform()
+def hovered(driver: Any, x: float, y: float) -> str:
+    """What the plot says at a point when the pointer is on it."""
+    where = browser.place(driver, "pareto", x, y)
+    browser.drag(driver, (where[0] + 40, where[1] + 40))
+    browser.drag(driver, where)
     said: str = browser.until(driver, "return document.querySelector('#pareto .hoverlayer .hovertext')?.textContent")
     return said
 
@@ -144,7 +142,7 @@ def hovered(driver: Any) -> str:
 @browser.needed
 def test_the_plot_answers_the_pointer(driver: Any, pages: dict[str, Path]) -> None:
     opened(driver, pages["usual"])
-    said = hovered(driver)
+    said = hovered(driver, 180, 0.7)
     assert "trial 0" in said
     assert "0.700 [0.640, 0.760], n 128" in said
     assert "rank 8" in said
@@ -233,20 +231,9 @@ def test_a_trial_is_pointed_out_from_the_keyboard(driver: Any, pages: dict[str, 
 
 @browser.needed
 def test_a_box_on_a_parameter_keeps_the_trials_that_cross_it(driver: Any, pages: dict[str, Path]) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
     opened(driver, pages["usual"])
-    where = driver.execute_script("""
-        const p = document.getElementById('parallel');
-        p.scrollIntoView({block: 'center', behavior: 'instant'});
-        const {left, top} = p.getBoundingClientRect(), {xaxis, yaxis} = p._fullLayout;
-        const at = (x, y) => [left + xaxis._offset + xaxis.d2p(x), top + yaxis._offset + yaxis.d2p(y)].map(Math.round);
-        return [at(-0.2, 1), at(0.2, 0.7)]""")  # the upper end of the first axis, rank
-    (x0, y0), (x1, y1) = where
-    actions = ActionChains(driver)
-    pointer = actions.w3c_actions.pointer_action
-    pointer.move_to_location(x0, y0).pointer_down().move_to_location(x1, y1).pointer_up()
-    actions.perform()
+    upper_end_of_rank = [browser.place(driver, "parallel", *corner) for corner in ((-0.2, 1), (0.2, 0.7))]
+    browser.drag(driver, *upper_end_of_rank)
     browser.until(driver, "return document.getElementById('count').textContent.startsWith('1 of 4')")
     assert visible_trials(driver) == [2]
     browser.find(driver, "#clear").click()
