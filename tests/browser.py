@@ -63,7 +63,7 @@ def place(driver: Any, figure: str, x: float, y: float) -> tuple[int, int]:
 
 
 def drag(driver: Any, *places: tuple[int, int]) -> None:
-    """The pointer pressed at the first of ``places``, moved over the others and released; only moved if there is one."""
+    """The pointer pressed at the first of ``places``, moved over the others, released; only moved if it is the one."""
     from selenium.webdriver.common.action_chains import ActionChains
 
     actions = ActionChains(driver)
