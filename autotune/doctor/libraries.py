@@ -38,7 +38,7 @@ def libraries() -> list[Finding]:
     except metadata.PackageNotFoundError:
         return [Finding(TOPIC, DISTRIBUTION, "not installed as a package", "warning",
                         "the versions of its libraries cannot be checked", "pip install -e .")]
-    python = python_version(found.metadata.get("Requires-Python") or "", platform.python_version())
+    python = python_version(found.metadata["Requires-Python"] or "", platform.python_version())
     extras = found.metadata.get_all("Provides-Extra") or []
     return [python, *requirements(found.requires or [], extras, installed)]
 
