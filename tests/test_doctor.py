@@ -197,7 +197,7 @@ def test_doctor_as_a_program_reads_it(tmp_path: Path) -> None:
         "libraries", "machine", "store", "base model", "devices", "self-test"}
     assert all(f["affects"] and f["mend"] for f in found["findings"] if f["state"] in ("warning", "problem"))
     steps = {s["name"]: s for s in found["self_test"]}
-    assert list(steps)[0] == "tiny model"
+    assert next(iter(steps)) == "tiny model"
     assert list(steps)[-1] == "logits against PyTorch"  # the whole way
     assert all(s["error"] is None and s["seconds"] > 0 for s in steps.values())
     assert steps["answers at fp32"]["found"].startswith("9 answers")
