@@ -10,13 +10,14 @@ from pathlib import Path
 
 from autotune.measure import from_probe
 from autotune.pipeline.tokens import TokenizedData
+from autotune.ratio import ratio
 from autotune.stats import Measurement
-from autotune.steadiness import ratio, steadiness
-from autotune.targets.result import ProbeResult
-from autotune.targets.timing import from_json
 from autotune.trials import Timed
 from objectives.accuracy import Generation
 from objectives.latency import VALUES
+from objectives.result import ProbeResult
+from objectives.steadiness import steadiness
+from objectives.timing import from_json
 
 #: Every run measures these, asked for or not.
 _TIMED = ("ttft_ms", "tpot_ms", "latency_ms", "tokens_per_s")

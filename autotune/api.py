@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.errors import ConfigError, Problem, TrackingError
 from autotune.finished import FinishedRun, read_run
-from autotune.report.verdict import VERDICTS, Verdict, exit_code, headline
+from autotune.report.told import VERDICTS, Verdict, exit_code, headline
 from autotune.stats import Measurement
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Run:
         """For notebooks: the outcome and the front."""
         objectives = [f"{key}{end}" for key, _ in self.finished.objectives for end in ("", ".low", ".high")]
         table = self.front()[["deploy_point", *objectives, "tied_with"]].to_html(
-            border=0, escape=True, na_rep="", float_format="%.4g") if self.finished.front else ""
+            border=0, escape=True, na_rep="", float_format="{:.4g}".format) if self.finished.front else ""
         return (f"<p><b>{html.escape(self.name)}</b> ({html.escape(self.verdict)}): "
                 f"{html.escape(headline(self.finished.document))}</p>{table}")
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from autotune import __version__
-from autotune.commands import gc, run
+from autotune.commands import bundle, compare, doctor, gc, init, report, run, select, verify
 from autotune.errors import AutotuneError, InputError
 
 app = typer.Typer(
@@ -39,7 +39,14 @@ def _root(
 
 
 app.command(epilog=run.EXIT_CODES)(run.run)
+app.command(epilog=init.EXIT_CODES)(init.init)
+app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
+app.command()(report.report)
 app.command()(gc.gc)
+app.command()(compare.compare)
+app.command(epilog=select.EXIT_CODES)(select.select)
+app.command(epilog=bundle.EXIT_CODES)(bundle.bundle)
+app.command(epilog=verify.EXIT_CODES)(verify.verify)
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys
 from autotune.constraints import ACCEPTED, Constraint, parse
 from autotune.errors import BaseModelError, ConfigError, Problem
 from autotune.pipeline.base_model import resolve
-from autotune.pipeline.templates import template_columns
 from autotune.study_file import StudyFile, parse_duration
 from objectives.base import Objective, parse_key
+from objectives.templates import template_columns
 from search_spaces.space import Space, parse_space
 
 

@@ -12,7 +12,7 @@ from autotune.stats import Measurement
 
 Op = Literal[">=", "<="]
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
-_FORM = re.compile(r"^\s*(?P<key>[^\s<>=]+)\s*(?P<op><=|>=|<|>|==|=)\s*(?P<bound>\S.*?)\s*$")
+_FORM = re.compile(r"^\s*(?P<key>[^\s<>=]+)\s*(?P<op><=|>=|=>|=<|==|<|>|=)\s*(?P<bound>\S.*?)\s*$")
 _NUMBER = r"[^\s*+-]*[^\s*](?:e[+-]?\d+)?"
 _RELATIVE = re.compile(rf"^(?:(?P<share>{_NUMBER})\s*\*\s*)?baseline(?:\s*(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?$")
 ACCEPTED = ("OBJECTIVE >= BOUND or OBJECTIVE <= BOUND, BOUND a number or NUMBER * baseline, baseline + NUMBER or "

@@ -2,7 +2,7 @@
 
 Made once a study: the float template, then for each deploy point its own template and a probe of the base.
 Made for each adapter: its training. Made for each trial: the layer matrices of the artifact (the rest is
-hard links) and the answers to the validation rows.
+hard links) and the answers to the validation rows. Made for a finalist: its timing, and its answers to the test rows.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ _ASSEMBLY_S_PER_1E8 = {"float": 1.5, "default": 2.5, "rtn": 2.5, "k_quant": 5.0}
 _START_S = 7.0
 _FIXED_S_PER_ADAPTER = 3.0
 _FIXED_S_PER_TRIAL = 8.0
+#: Requests in all for one that counts, of an artifact timed by turns: half as many of the reference, untimed ones after
+#: each turn, rounds made again.
+_TURNS = 2.0
 
 _BITS = {"fp32": 32.0, "bf16": 16.0, "fp16": 16.0, "int8": 8.0, "int4": 4.0}
 #: Bits a weight of the frozen layer matrices takes while training, scales included.
@@ -59,7 +62,8 @@ class Estimate:
     """Seconds and bytes of what is still to be done.
 
     ``disk`` is what the store grows by; ``memory`` the peak of the stage named by ``hungriest``;
-    ``misfits`` what will not fit. ``templates_s`` is what is made once a study, base probes included.
+    ``misfits`` what will not fit. ``templates_s`` is what is made once a study, base probes included. ``seconds`` hold
+    one finalist's certificate where there is to be one.
     """
 
     adapters: int
@@ -72,6 +76,16 @@ class Estimate:
     misfits: tuple[str, ...]
     templates_s: float = 0.0
     hungriest: str = "training"
+    seconds_per_finalist: float = 0.0
+
+
+@dataclass(frozen=True)
+class Certifying:
+    """Requests that a finalist is timed with, the seconds this may take, and those of load before it."""
+
+    requests: int
+    max_seconds: float
+    sustain_seconds: float
 
 
 def artifact_bytes(facts: ModelFacts, point: DeployParams) -> float:
@@ -94,7 +108,7 @@ def estimate(
     facts: ModelFacts, data: TokenizedData, points: tuple[DeployParams, ...], *, adapters: int, trials: int | None,
     epochs: float, steps: int | None, batch_size: int, gflops: float, prompt_tokens: int, new_tokens: int,
     samples: int, free_disk: float, free_memory: float, base_precision: BasePrecision = "fp32",
-    base_bytes: float = 0.0, have_template: bool = False, have_points: int = 0,
+    base_bytes: float = 0.0, have_template: bool = False, have_points: int = 0, certifying: Certifying | None = None,
 ) -> Estimate:
     """``epochs``, ``steps`` and ``batch_size`` are the space's typical ones; ``gflops`` this machine's rate.
 
@@ -112,13 +126,20 @@ def estimate(
     started = _START_S + _LOAD_S_PER_GB * facts.parameters * 4 / 1e9
     # The untrained base answers the validation rows too.
     seconds = started + once + scoring + adapters * per_adapter + total_trials * per_trial
+    finalist = 0.0
+    if certifying:
+        request = prompt_tokens + _GENERATED_TOKEN * new_tokens
+        timed = _scoring_seconds(facts, _TURNS * certifying.requests * request, gflops) + _FIXED_S_PER_TRIAL
+        asked = _scoring_seconds(facts, sum(len(e.prompt) for e in data.test), gflops)
+        finalist = min(timed, certifying.max_seconds) + certifying.sustain_seconds + asked + 2 * _FIXED_S_PER_TRIAL
     disk = base_bytes + _study_disk(facts, points, missing, adapters, total_trials, have_template)
     stages = _memory(facts, data, points, batch_size, base_precision, bool(missing), have_template)
     hungriest = max(stages, key=lambda name: stages[name])
     memory = stages[hungriest]
     misfits = shortage(disk, memory, free_disk, free_memory, hungriest)
     return Estimate(
-        adapters, total_trials, per_adapter, per_trial, seconds, disk, memory, misfits, once, hungriest
+        adapters, total_trials, per_adapter, per_trial, seconds + finalist, disk, memory, misfits, once, hungriest,
+        finalist,
     )
 
 

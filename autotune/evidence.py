@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autotune import paired, power, stats
 from autotune.certificate import Tested
 from autotune.constraints import Constraint
 from autotune.stats import Measurement
-from autotune.steadiness import Steadiness
-from objectives.base import Direction, parse_key
+from objectives.base import parse_key
 from objectives.latency import VALUES
+from objectives.steadiness import Steadiness, borne_out
 
 _SHARES = ("accuracy", "exact_match")
 
@@ -22,7 +22,8 @@ class Measured:
 
     ``values`` by key; ``right`` tells for each test row whether it was answered right; ``timings`` are the requests'
     values by objective (``latency_ms``); ``ratios`` to the baseline's by key, from interleaved blocks. ``unsteady`` is
-    None where the machine kept still while it was timed.
+    None where the machine kept still while it was timed. ``strict`` are the values again, each interval with half the
+    error: for what is told from the intervals of two models (`from_two`).
     """
 
     values: Mapping[str, Measurement]
@@ -30,6 +31,14 @@ class Measured:
     timings: Mapping[str, Sequence[float]]
     ratios: Mapping[str, Measurement]
     unsteady: Steadiness | None
+    strict: Mapping[str, Measurement] = field(default_factory=dict)
+
+
+def from_two(constraint: Constraint, ratios: Mapping[str, Measurement]) -> bool:
+    """Whether a limit is told from two intervals, its model's own and the baseline's: neither paired by rows nor a
+    ratio of timings by turns."""
+    known = constraint.objective in _SHARES or (not constraint.offset and constraint.objective in ratios)
+    return constraint.relative and not known
 
 
 def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None, confidence: float) -> Tested:
@@ -53,7 +62,9 @@ def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None
 def _timed(constraint: Constraint, found: Measured, confidence: float) -> Tested:
     """A percentile holds its limit exactly where enough of the requests do."""
     objective, statistic = parse_key(constraint.objective)
-    value = _borne_out(found.values[constraint.objective], found.unsteady, objective.direction)
+    value = found.values[constraint.objective]
+    low, high = borne_out(value.low, value.high, found.unsteady, objective.direction)
+    value = replace(value, low=low, high=high)
     doubt = found.unsteady.sentence() if found.unsteady else None
     upper = constraint.op == "<="
     quantile = stats.quantile_of(statistic)
@@ -64,21 +75,6 @@ def _timed(constraint: Constraint, found: Measured, confidence: float) -> Tested
     share = quantile if upper else 1 - quantile
     return Tested(value, constraint.bound, constraint.objective, "requests",
                   lambda: power.samples_to_settle(within, len(samples), share, confidence), doubt)
-
-
-def _borne_out(value: Measurement, unsteady: Steadiness | None, direction: Direction) -> Measurement:
-    """The interval that timings on a machine which did not keep still bear out.
-
-    Other processes can only slow requests down, so of a disturbed timing the slow end stands and the other is
-    open: a limit that holds even so does hold. Where the level drifted, both ends move by as much as it did.
-    """
-    if unsteady is None:
-        return value
-    if unsteady.state == "disturbed":
-        return replace(value, low=None) if direction == "minimize" else replace(value, high=None)
-    share = abs(unsteady.drift.change)
-    return replace(value, low=None if value.low is None else value.low * (1 - share),
-                   high=None if value.high is None else value.high * (1 + share))
 
 
 def _relative(
@@ -93,11 +89,11 @@ def _relative(
         difference = paired.difference_to_share(found.right, baseline.right, share, offset, confidence)
         return Tested(difference, offset, what, "test rows", lambda: power.rows_to_settle_paired(
             found.right, baseline.right, share, offset, confidence))
-    if not offset and key in found.ratios:
+    if not from_two(constraint, found.ratios):
         # Blocks by turns drift together; what other processes took, they may have taken from one of the two.
         disturbed = found.unsteady if found.unsteady and found.unsteady.state == "disturbed" else None
         return _in_doubt(Tested(found.ratios[key], share, f"{key} as a share of the baseline's"), disturbed)
-    mine, theirs = found.values[key], baseline.values[key]
+    mine, theirs = found.strict[key], baseline.strict[key]
     timed = key.partition(".")[0] in VALUES
     unsteady = (found.unsteady or baseline.unsteady) if timed else None
     return _in_doubt(Tested(_difference(mine, theirs, share), offset, what), unsteady)
@@ -110,8 +106,8 @@ def _in_doubt(about: Tested, unsteady: Steadiness | None) -> Tested:
 
 
 def _difference(mine: Measurement, theirs: Measurement, share: float) -> Measurement:
-    """mine - share · theirs from both intervals: opposite ends, which is wider than need be and never too narrow
-    where each interval holds with half of the allowed error (Bonferroni's inequality)."""
+    """mine - share · theirs from both intervals: opposite ends, which is wider than need be and never too narrow,
+    as each interval holds with half of the allowed error (Bonferroni's inequality)."""
 
     def less(a: float | None, b: float | None) -> float | None:
         return None if a is None or b is None else a - share * b

@@ -14,7 +14,7 @@ from autotune import answers, predictions, stats
 from autotune.certificate import Evidence
 from autotune.constraints import Constraint
 from autotune.errors import ScoreError
-from autotune.evidence import Measured, judged_by, requests_needed
+from autotune.evidence import Measured, from_two, judged_by, requests_needed
 from autotune.limits import Limits, is_answers
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
@@ -24,14 +24,14 @@ from autotune.run_folder import RunFolder
 from autotune.scoring import Scorer
 from autotune.stage_runner import StageRunner
 from autotune.stats import Measurement
-from autotune.steadiness import Steadiness
 from autotune.store import Entry
-from autotune.targets.result import ProbeResult
 from autotune.trials import Timed, TrialRecord
 from objectives.base import OBJECTIVES
 from objectives.latency import VALUES, values
+from objectives.result import ProbeResult
 from objectives.session import min_generator_length
 from objectives.size import size_bytes, size_mb
+from objectives.steadiness import Steadiness
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
@@ -74,13 +74,14 @@ class Examiner:
         name = f"trial-{record.number}"
         artifact = self._folder.artifacts / name
         beside = self._beside(constraints)
-        timed = self._time(artifact, name, confidence, beside)
+        timed = self._time(artifact, name, confidence, beside, constraints)
         state = answers.timed(timed, self._ask.asked, confidence, beside.label)
         told = self._answers(artifact, name)
-        found = answers.system_measurements(timed, self._ask.asked, confidence) | self._scores(told, confidence)
-        found["size_mb"] = _size(artifact)
-        found |= self._readings(artifact, name, confidence, constraints, timed)
-        measured = Measured(found, self._right(told), _timings(timed), state.ratios if state else {}, _unsteady(state))
+        runs = self._openings(artifact, name, constraints, timed)
+        found, ratios = self._values(artifact, told, runs, confidence), state.ratios if state else {}
+        strict = self._values(artifact, told, runs, stats.halved(confidence)) if any(
+            from_two(c, ratios) for c in constraints) else {}
+        measured = Measured(found, self._right(told), _timings(timed), ratios, _unsteady(state), strict)
         baseline = self._baseline(confidence, constraints, measured.ratios)
         target, adapter = self._at.target, self._adapter(record.adapter).path
         logits = self._run.call(
@@ -96,9 +97,13 @@ class Examiner:
         relative = any(c.relative and c.objective.partition(".")[0] in VALUES for c in constraints)
         return self._at.reference if relative else self._at.pace
 
-    def _time(self, artifact: Path, name: str, confidence: float, beside: DeployParams) -> ProbeResult:
+    def _time(
+        self, artifact: Path, name: str, confidence: float, beside: DeployParams, constraints: Sequence[Constraint]
+    ) -> ProbeResult:
         """Requests enough for every percentile that is asked for, by turns with the base's artifact ``beside``."""
         at = self._at
+        if any(c.relative and c.offset for c in constraints):  # percentiles of two models are held together
+            confidence = stats.halved(confidence)
         reference, resident = self._scorer.beside(size_bytes(artifact), beside)
         task = latency_task(
             at.data, at.workload, self._ask, samples=requests_needed(self._ask.asked, confidence),
@@ -115,6 +120,18 @@ class Examiner:
         predictions.save(self._folder.predictions / f"certificate-{name}.csv", self._references(), told)
         return told
 
+    def _values(
+        self, artifact: Path, told: Sequence[str], runs: Sequence[ProbeResult], confidence: float
+    ) -> dict[str, Measurement]:
+        """Everything that is known of an artifact by its answers, its timing and the processes that opened it."""
+        found = answers.system_measurements(runs[0], self._ask.asked, confidence) if runs else {}
+        if told:
+            found |= self._scores(told, confidence)
+        if len(runs) > 1:
+            of = {"peak_rss_mb": [r.peak_rss_mb for r in runs], "load_ms": [r.load_ms for r in runs]}
+            found |= {key: stats.student(of[key], confidence, OBJECTIVES[key].unit) for key in of}
+        return {**found, "size_mb": stats.exact(size_mb(artifact), 1, OBJECTIVES["size_mb"].unit)}
+
     def _scores(self, told: Sequence[str], confidence: float) -> dict[str, Measurement]:
         """Every metric of the answers."""
         at, ask = self._at, self._ask
@@ -126,18 +143,15 @@ class Examiner:
                 found[key] = stats.exact_proportion(sum(right), len(right), confidence)
         return found
 
-    def _readings(
-        self, artifact: Path, name: str, confidence: float, constraints: Sequence[Constraint], first: ProbeResult
-    ) -> dict[str, Measurement]:
-        """Memory and load time from several fresh processes, where a limit is on them."""
-        limited = {c.objective for c in constraints} & {"peak_rss_mb", "load_ms"}
-        if not limited:
-            return {}
+    def _openings(
+        self, artifact: Path, name: str, constraints: Sequence[Constraint], first: ProbeResult
+    ) -> list[ProbeResult]:
+        """The timing, and further fresh processes where a limit is on memory or load time."""
+        if not {c.objective for c in constraints} & {"peak_rss_mb", "load_ms"}:
+            return [first]
         task = latency_task(self._at.data, self._at.workload, self._ask, samples=1, max_seconds=0.0)
-        runs = [first] + [self._probe(artifact, task, f"opening {name} again", timed=True)
+        return [first] + [self._probe(artifact, task, f"opening {name} again", timed=True)
                           for _ in range(_READINGS - 1)]
-        of = {"peak_rss_mb": [r.peak_rss_mb for r in runs], "load_ms": [r.load_ms for r in runs]}
-        return {key: stats.student(of[key], confidence, OBJECTIVES[key].unit) for key in sorted(limited)}
 
     def _baseline(
         self, confidence: float, constraints: Sequence[Constraint], ratios: Mapping[str, Measurement]
@@ -151,20 +165,20 @@ class Examiner:
             return None
         best = self._limits.adapter
         folder = self._scorer.baseline_artifact(self._adapter(best) if best else None)
-        found, right, state = {"size_mb": _size(folder)}, tuple[bool, ...](), None
+        told: list[str] = []
         if any(is_answers(c.objective) for c in relative):
             if self._baseline_told is None:
                 self._baseline_told = self._answers(folder, "baseline")
-            found |= self._scores(self._baseline_told, confidence)
-            right = self._right(self._baseline_told)
-        missing = [c for c in relative if c.objective not in found]
-        if any(c.offset or c.objective not in ratios for c in missing):
+            told = self._baseline_told
+        runs: list[ProbeResult] = []
+        state = None
+        if any(from_two(c, ratios) and not is_answers(c.objective) and c.objective != "size_mb" for c in relative):
             beside = self._beside(constraints)
-            timed = self._time(folder, "the baseline", confidence, beside)
-            found |= answers.system_measurements(timed, self._ask.asked, confidence)
-            found |= self._readings(folder, "the baseline", confidence, relative, timed)
+            timed = self._time(folder, "the baseline", confidence, beside, constraints)
+            runs = self._openings(folder, "the baseline", relative, timed)
             state = answers.timed(timed, self._ask.asked, confidence, beside.label)
-        return Measured(found, right, {}, {}, _unsteady(state))
+        strict = self._values(folder, told, runs, stats.halved(confidence))
+        return Measured({}, self._right(told) if told else (), {}, {}, _unsteady(state), strict)
 
     def _probe(self, artifact: Path, task: Mapping[str, Any], title: str, *, timed: bool) -> ProbeResult:
         request = probe_request(artifact, self._at.target, min_generator_length(artifact), [task])
@@ -179,10 +193,6 @@ class Examiner:
     def _prompts(self) -> list[tuple[int, ...]]:
         rows = self._at.data.test
         return [e.prompt for e in rows[:: max(1, len(rows) // _LOGIT_PROMPTS)][:_LOGIT_PROMPTS]]
-
-
-def _size(artifact: Path) -> Measurement:
-    return stats.exact(size_mb(artifact), 1, OBJECTIVES["size_mb"].unit)
 
 
 def _timings(result: ProbeResult) -> dict[str, Sequence[float]]:

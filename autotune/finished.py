@@ -80,9 +80,28 @@ class FinishedRun:
 
     @cached_property
     def study(self) -> Mapping[str, Any]:
-        """The resolved study.yaml."""
-        loaded: Mapping[str, Any] = yaml.safe_load((self.root / "study.yaml").read_text(encoding="utf-8"))
+        """The resolved study.yaml. Raises ConfigError where it is missing or damaged."""
+        path, accepted = self.root / "study.yaml", "the file as autotune run wrote it"
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError([Problem(str(path), "", f"cannot be read: {type(error).__name__}", accepted)]) from error
+        if not isinstance(loaded, dict):
+            raise ConfigError([Problem(str(path), "", f"a {type(loaded).__name__}", accepted)])
         return loaded
+
+    @property
+    def confidence(self) -> float:
+        """The level of the intervals."""
+        return float(self.study.get("confidence", 0.95))
+
+    @cached_property
+    def data_key(self) -> str | None:
+        """Names the rows with their prompts and tokens: runs of one key were asked the same. None if none was kept."""
+        try:
+            return str(json.loads((self.root / "inputs.json").read_text(encoding="utf-8"))["data"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole line of events.jsonl."""

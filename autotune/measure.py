@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from autotune.errors import ProbeError
 from autotune.stats import Measurement, single, summarize
-from autotune.targets.result import ProbeResult
 from objectives.base import parse_key
 from objectives.latency import values
+from objectives.result import ProbeResult
 
 
 def from_probe(key: str, result: ProbeResult, confidence: float) -> Measurement:

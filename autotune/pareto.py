@@ -1,15 +1,17 @@
-"""Fronts and selection policies: pure functions over values that are already measured."""
+"""Fronts, how much they cover, and selection policies: pure functions over values that are already measured."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from autotune.constraints import Constraint
 
 Direction = Literal["maximize", "minimize"]
 Policy = Literal["most-accurate", "fastest", "smallest", "knee"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,17 @@ def rank(
     return [c.number for c in ordered]
 
 
-def _ranked(objectives: Sequence[tuple[str, Direction]], policy: Policy) -> list[tuple[str, Direction]]:
-    def first(key: str) -> bool:
-        if policy == "fastest":
-            return "_ms" in key or key.startswith("tokens_per_s")
-        if policy == "smallest":
-            return key.startswith("size_mb")
-        return ":" in key or key in ("accuracy", "macro_f1", "exact_match")
+def goes_by(policy: Policy, key: str) -> bool:
+    """Whether an objective is one that the policy looks at first; ``knee`` looks at all alike."""
+    if policy == "fastest":
+        return "_ms" in key or key.startswith("tokens_per_s")
+    if policy == "smallest":
+        return key.startswith("size_mb")
+    return policy == "knee" or ":" in key or key in ("accuracy", "macro_f1", "exact_match")
 
-    return sorted(objectives, key=lambda o: not first(o[0]))
+
+def _ranked(objectives: Sequence[tuple[str, Direction]], policy: Policy) -> list[tuple[str, Direction]]:
+    return sorted(objectives, key=lambda o: not goes_by(policy, o[0]))
 
 
 def _knee_distance(
@@ -116,3 +120,36 @@ def nearest_miss(candidates: Sequence[Candidate], constraints: Sequence[Constrai
     worst = max(constraints, key=lambda k: k.violation(nearest.values[k.objective]))
     shortfall = abs(nearest.values[worst.objective] - worst.bound)
     return Miss(nearest.number, worst.expr, worst.objective, shortfall, worst.bound)
+
+
+def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """The volume of what the points dominate within the reference, all objectives being minimized.
+
+    Exact, for any number of objectives: each point's box less what the points after it cover of it (WFG; While,
+    Bradstreet & Barone 2012, IEEE Trans. Evol. Comput. 16:86). A point that is not better than the reference in every
+    objective adds nothing.
+    """
+    inside = {tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))}
+    return _volume(_undominated(sorted(inside)), reference)
+
+
+def _volume(points: Sequence[tuple[float, ...]], reference: Sequence[float]) -> float:
+    total = 0.0
+    for i, point in enumerate(points):
+        cut = {tuple(map(max, point, other)) for other in points[i + 1:]}
+        box = math.prod(r - x for x, r in zip(point, reference, strict=True))
+        total += box - _volume(_undominated(sorted(cut)), reference)
+    return total
+
+
+def _undominated(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    return [p for p in points if not any(dominates(other, p) for other in points)]
+
+
+def coverage(points: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float | None:
+    """The share of ``others`` that some of ``points`` equals or dominates: the C metric of Zitzler & Thiele 1999 (IEEE
+    Trans. Evol. Comput. 3:257). None where there are no others. C(A, B) and C(B, A) do not add up to 1."""
+    if not others:
+        return None
+    covered = sum(any(tuple(p) == tuple(o) or dominates(p, o) for p in points) for o in others)
+    return covered / len(others)

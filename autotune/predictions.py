@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from autotune.errors import ConfigError, Problem
 from autotune.store import write_atomically
 
 FIELDS = ("row", "reference", "answer", "right")
@@ -32,3 +33,28 @@ def load_right(path: Path) -> tuple[bool, ...]:
     """Which rows were answered right. Raises OSError where nothing was saved."""
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(line["right"] == "1" for line in csv.DictReader(file))
+
+
+def load_answers(path: Path) -> list[tuple[str, str]]:
+    """(reference, answer) of every row. Raises OSError where nothing was saved."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [(line["reference"], line["answer"]) for line in csv.DictReader(file)]
+
+
+def kept(folder: Path, trials: Iterable[int]) -> dict[int, tuple[bool, ...]]:
+    """``load_right`` of a run's trials by number; those whose answers were not saved are left out.
+
+    Raises:
+        ConfigError: a file is not as ``save`` wrote it.
+    """
+    found = {}
+    for number in trials:
+        path = folder / f"trial-{number}.csv"
+        try:
+            found[number] = load_right(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, KeyError, ValueError, csv.Error) as error:
+            raise ConfigError([Problem(str(path), "", f"cannot be read: {type(error).__name__} {error}",
+                                       "the file as autotune run wrote it")]) from error
+    return found

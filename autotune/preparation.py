@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Prepared:
     ``reference`` is the highest precision, which the export is checked at and relative limits rest on. ``pace`` is
     what other points are timed by turns with: the smallest. Where the machine's memory slows down, artifacts that are
     alike slow down alike, and one of fp32 by more than a quantized one (`benchmarks/repeatability.py`).
+    ``fingerprint`` is the base model's (`base_model.fingerprint`).
     """
 
     base: Entry
@@ -41,6 +43,7 @@ class Prepared:
     context_length: int
     target: Target
     workload: Workload
+    fingerprint: Mapping[str, str]
 
 
 def deploy_points(
@@ -83,7 +86,7 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     target = Target(file.target.provider, file.target.provider_options, file.target.threads)
     pace = min(points, key=lambda point: artifact_bytes(facts, point))
     return Prepared(base, data_entry, data, facts, points, dropped, _reference(file.target.provider), pace, context,
-                    target, workload)
+                    target, workload, fingerprint)
 
 
 def _data_spec(config: StudyConfig) -> dict[str, Any]:

@@ -26,7 +26,7 @@ LIBRARIES = (
 )
 #: Names under which files of a run folder are written before they have their own, and a worker's progress.
 _BESIDE = (".study.yaml.[0-9]*", ".environment.json.[0-9]*", ".inputs.json.[0-9]*", ".results.json.[0-9]*",
-           ".certificate.json.[0-9]*", ".trials.csv.[0-9]*", ".progress-[0-9]*")
+           ".certificate.json.[0-9]*", ".trials.csv.[0-9]*", ".report.html.[0-9]*", ".progress-[0-9]*")
 _LINKING = ".linking"
 
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autotune import schedule
+from autotune import deployment, schedule
 from autotune.certify import Certifier
 from autotune.config import StudyConfig
-from autotune.errors import StageError, StudyError
-from autotune.estimate import Estimate, artifact_bytes, estimate
+from autotune.errors import ConfigError, StageError, StudyError
+from autotune.estimate import Certifying, Estimate, artifact_bytes, estimate
+from autotune.evidence import requests_needed
 from autotune.examine import Examiner, Tier
+from autotune.finished import read_run
 from autotune.limits import Limits
 from autotune.machine_lock import MachineLock
 from autotune.options import Options
@@ -23,8 +25,9 @@ from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions
 from autotune.report import results as report
 from autotune.report.cost import account, cost_sentence
+from autotune.report.report_html import write_report
 from autotune.report.terminal import Terminal, dropped_sentence, verdict_sentence
-from autotune.report.verdict import exit_code
+from autotune.report.told import exit_code
 from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
 from autotune.scoring import Scorer
@@ -76,7 +79,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             except StageError as error:
                 raise StudyError(f"no deploy point could be measured ({error.stage}): {error.reason}") from error
             context = report.Context(config.file.name, config.sha256(), environment(), config.objectives,
-                                     config.measured(), limits.shown(), prepared.dropped, screening)
+                                     config.measured(), limits.shown(), prepared.dropped, screening,
+                                     deployment.as_json(config, prepared))
             if not screening.kept:
                 return _nothing_can_fit(context, screening, folder, terminal)
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
@@ -109,6 +113,7 @@ def _nothing_can_fit(
     units = {key: objective.unit for key, objective in context.measured.items()}
     terminal.say(dropped_sentence(screening, units))
     terminal.say(cost_sentence(document["cost"]))
+    _report(folder, terminal)
     terminal.say(f"Run folder: {folder.root}")
     return Finished(exit_code(document), document)
 
@@ -143,8 +148,17 @@ def _search(
     terminal.say(cost_sentence(document["cost"]))
     if document["selected"] is not None:
         terminal.say(f"Artifact: {folder.artifacts / kept[document['selected']['trial']]}")
+    _report(folder, terminal)
     terminal.say(f"Run folder: {folder.root}")
     return Finished(exit_code(document), document)
+
+
+def _report(folder: RunFolder, terminal: Terminal) -> None:
+    """A full disk must not change what a finished run says."""
+    try:
+        terminal.say(f"Report: {write_report(read_run(folder.root))}")
+    except ConfigError as error:
+        terminal.warn(f"there is no report: {error}")
 
 
 def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[dict[str, Any]]]:
@@ -214,11 +228,20 @@ def _estimate(
         batch_size=int(_typical(space.get("batch_size")) or 8), gflops=gflops,
         prompt_tokens=work.prompt_tokens or 0, new_tokens=work.new_tokens or 1, samples=work.samples,
         free_disk=shutil.disk_usage(options.store).free, free_memory=psutil.virtual_memory().available,
-        have_template=have_template, have_points=have_points,
+        have_template=have_template, have_points=have_points, certifying=_certifying(config),
     )
-    if budget.time_s is not None:
-        found = replace(found, seconds=min(found.seconds, budget.time_s))
+    if budget.time_s is not None:  # of the search
+        found = replace(found, seconds=min(found.seconds - found.seconds_per_finalist, budget.time_s)
+                        + found.seconds_per_finalist)
     return found
+
+
+def _certifying(config: StudyConfig) -> Certifying | None:
+    if not config.file.certificate.finalists:
+        return None
+    tier = _tier(config)
+    return Certifying(requests_needed(list(config.measured()), config.file.confidence), tier.max_seconds,
+                      tier.sustain_seconds)
 
 
 def _typical(dimension: Dimension | None) -> float | None:

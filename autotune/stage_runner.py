@@ -22,8 +22,8 @@ from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.store import Entry, Key, Store
 from autotune.targets.local import run_probe
-from autotune.targets.result import ProbeResult
 from autotune.workers import Worker
+from objectives.result import ProbeResult
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from objectives.exact import quantile_of as quantile_of
+
 RESAMPLES = 1000
 Counts = NDArray[Any]
 Ends = NDArray[np.float64]
@@ -28,6 +30,11 @@ class Measurement:
     high: float | None
     n: int
     unit: str
+
+
+def halved(confidence: float) -> float:
+    """The confidence that each of two intervals needs for both to hold with ``confidence`` (Bonferroni)."""
+    return 1 - (1 - confidence) / 2
 
 
 def proportion(successes: int, n: int, confidence: float = 0.95, unit: str = "") -> Measurement:
@@ -182,12 +189,6 @@ def summarize(
     if quantile is None:
         raise ValueError(f"unknown statistic {statistic!r}; accepted: mean, p01 … p99")
     return percentile(samples, quantile, confidence, unit)
-
-
-def quantile_of(statistic: str | None) -> float | None:
-    """``p95`` → 0.95; None for what is no percentile."""
-    is_one = statistic is not None and statistic.startswith("p") and statistic[1:].isdigit()
-    return int(statistic[1:]) / 100 if statistic and is_one else None
 
 
 def _finite(samples: Sequence[float]) -> NDArray[np.float64]:

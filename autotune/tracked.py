@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from autotune.finished import FinishedRun, FinishedTrial
-from autotune.report.verdict import VERDICTS, exit_code, outcome
+from autotune.report.told import VERDICTS, exit_code, outcome
 from autotune.stats import Measurement
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]

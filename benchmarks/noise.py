@@ -36,13 +36,14 @@ from autotune.machine_lock import MachineLock
 from autotune.pipeline import stages
 from autotune.pipeline.template_params import template_params
 from autotune.questions import Target, probe_request
+from autotune.ratio import ratio
 from autotune.stats import Measurement
-from autotune.steadiness import Steadiness, ratio, steadiness
 from autotune.targets.local import run_probe
-from autotune.targets.timing import Timing
 from autotune.workers import Worker
 from benchmarks.record import record
 from objectives.session import min_generator_length
+from objectives.steadiness import Steadiness, steadiness
+from objectives.timing import Timing
 from search_spaces.deploy import DeployParams
 
 POINTS = (DeployParams("int8"), DeployParams("int4"))

@@ -1,12 +1,12 @@
 """How far the timing of a certificate repeats itself: the ratio of two deploy points, measured again and again.
 
     python benchmarks/repeatability.py --model MODEL_FOLDER [--runs 10]
-    python benchmarks/repeatability.py --artifacts FOLDER FOLDER REFERENCE
+    python benchmarks/repeatability.py --artifacts LARGER SMALLER
 
 Each run times both artifacts as a certificate does, one after the other, each in a fresh process by turns with the
-reference and with requests enough for a p95. The ratio of the two deploy points is the quotient of their ratios to
-the reference; beside it stands the quotient of their own medians. With --model the artifacts are its deploy points
-int8 and int4, and the reference is fp32. What is checked: in nine of ten runs the ratio is within 5 % of the median
+smaller one and with requests enough for a p95. The ratio of the two deploy points is the quotient of their ratios to
+that; beside it stands the quotient of their own medians. With --model the artifacts are its deploy points int8 and
+int4. What is checked: in nine of ten runs the ratio is within 5 % of the median
 of all. Figures are printed and appended to RESULTS.md beside this file. Exit code 1 where the check fails.
 """
 
@@ -23,13 +23,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autotune.evidence import requests_needed
-from autotune.steadiness import ratio, steadiness, used_samples
-from autotune.targets.timing import Timing
-from benchmarks.noise import KEY, Artifact, Bench, add_options, opened
+from autotune.ratio import ratio
+from benchmarks.noise import KEY, POINTS, Artifact, Bench, add_options, opened
 from benchmarks.record import record
-from search_spaces.deploy import DeployParams
+from objectives.steadiness import steadiness, used_samples
+from objectives.timing import Timing
 
-POINTS = (DeployParams("int8"), DeployParams("int4"), DeployParams("fp32"))
 NEAR = 0.05
 CLAIMED_SHARE = 0.9
 
@@ -43,8 +42,8 @@ class Run:
     state: str
 
 
-def measure(bench: Bench, pair: Sequence[Artifact], reference: Artifact) -> Run:
-    timings = [bench.timing(artifact, reference) for artifact in pair]
+def measure(bench: Bench, pair: Sequence[Artifact]) -> Run:
+    timings = [bench.timing(artifact, pair[1]) for artifact in pair]
     ratios = [ratio(timing, KEY).value for timing in timings]
     medians = [_median(timing) for timing in timings]
     states = [steadiness(timing).state for timing in timings]
@@ -78,7 +77,7 @@ def tables(runs: Sequence[Run]) -> list[str]:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, artifacts=3, samples=requests_needed(["latency_ms.p95"], 0.95), max_seconds=300.0)
+    add_options(parser, artifacts=2, samples=requests_needed(["latency_ms.p95"], 0.95), max_seconds=300.0)
     return parser.parse_args()
 
 
@@ -86,18 +85,18 @@ def main() -> None:
     args = options()
     with tempfile.TemporaryDirectory(prefix="repeatability-") as scratch:
         work = Path(scratch)
-        (first, second, reference), named = opened(args, work, POINTS)
-        bench, runs = Bench((first, second), args, work), []
+        pair, named = opened(args, work, POINTS)
+        bench, runs = Bench(pair, args, work), []
         for i in range(args.runs):
-            runs.append(measure(bench, (first, second), reference))
+            runs.append(measure(bench, pair))
             print(f"run {i + 1} of {args.runs}: {runs[-1]}", flush=True)
     lines = tables(runs)
     print("\n".join(lines))
     if not args.no_record:
         command = f"python benchmarks/repeatability.py {named} --runs {args.runs} --samples {args.samples}"
-        record("Timing a certificate again", command, f"{KEY} of {first.label} to that of {second.label}, prompts of "
-               f"{args.prompt_tokens} tokens, {args.new_tokens} new ones, {args.threads} threads; reference "
-               f"{reference.label}.", lines)
+        record("Timing a certificate again", command, f"{KEY} of {pair[0].label} to that of {pair[1].label}, "
+               f"prompts of {args.prompt_tokens} tokens, {args.new_tokens} new ones, {args.threads} threads; reference "
+               f"{pair[1].label}.", lines)
     sys.exit(0 if holds(runs) else 1)
 
 

@@ -79,7 +79,14 @@ def min_generator_length(artifact: Path) -> int:
     return int(window["window_size"]) if window else 1
 
 
+def context_length(artifact: Path) -> int:
+    """The most tokens, prompt and answer together, that the artifact was made for."""
+    config = json.loads((artifact / "genai_config.json").read_text(encoding="utf-8"))
+    return int(config["model"]["context_length"])
+
+
 def tokenizer(model: Any) -> Any:
+    """Of an open model, or of an artifact's folder given as text."""
     return _genai().Tokenizer(model)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from autotune import answers
 from autotune.targets.local import run_probe
-from autotune.targets.result import ProbeResult
-from autotune.targets.timing import Timing
+from objectives.result import ProbeResult
+from objectives.timing import Timing
 from tests import artifacts
 from tests.test_probe import CHOICE, GENERATE, LATENCY, for_artifact
 from tests.timings import abba

@@ -11,7 +11,7 @@ from autotune.constraints import Constraint, parse
 from autotune.evidence import Measured, judged_by, requests_needed
 from autotune.report.certificate import as_json, sentences
 from autotune.stats import Measurement, exact, exact_proportion, percentile
-from autotune.steadiness import Drift, Steadiness
+from objectives.steadiness import Drift, Steadiness
 
 LIMITS = (parse("accuracy >= 0.75"), parse("latency_ms.p95 <= 400"))
 UNITS = {"accuracy": "", "latency_ms.p95": "ms", "size_mb": "MB"}
@@ -168,10 +168,22 @@ def test_relative_latency_is_judged_by_the_interleaved_ratio() -> None:
 
 def test_relative_size_with_an_offset_is_a_difference() -> None:
     limit = parse("size_mb <= 0.5 * baseline + 10").resolved({"size_mb": 600.0})
-    mine, base = (Measured({"size_mb": exact(size, 1, "MB")}, (), {}, {}, None) for size in (305.0, 600.0))
+    mine, base = (Measured({}, (), {}, {}, None, {"size_mb": exact(size, 1, "MB")}) for size in (305.0, 600.0))
     held = judge(1, 0.95, (limit,), evidence(mine, 0.95, (limit,), base)).held[0]
     assert held.verdict == "PASS"
     assert held.tested.measured.value == pytest.approx(5.0)
+
+
+def test_a_difference_of_times_is_told_from_intervals_of_half_the_error_each() -> None:
+    limit = parse("latency_ms.p50 <= baseline - 20").resolved({"latency_ms.p50": 400.0})
+    samples = [350 + i % 60 for i in range(120)]
+    plain, strict = (percentile(samples, 0.5, level, "ms") for level in (0.95, 0.975))
+    assert strict.low
+    assert strict.high
+    assert strict.high - strict.low > (plain.high or 0) - (plain.low or 0)
+    mine, base = (Measured({}, (), {}, {}, None, {"latency_ms.p50": m}) for m in (strict, exact(400.0, 1, "ms")))
+    held = judge(1, 0.95, (limit,), evidence(mine, 0.95, (limit,), base)).held[0]
+    assert (held.tested.measured.low, held.tested.measured.high) == (strict.low - 400, strict.high - 400)
 
 
 def test_the_record_is_whole_and_plain_json() -> None:

@@ -76,3 +76,9 @@ def test_the_sampler_hears_the_worse_end_of_the_interval() -> None:
     assert limit.margin(Measurement(0.82, 0.72, 0.9, 100, "")) == pytest.approx(0.1)
     assert limit.margin(Measurement(0.82, None, None, 100, "")) == pytest.approx(-0.025)
     assert parse("size_mb <= 100").margin(Measurement(90, 90, 90, 1, "MB")) == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("written", ["=>", "=<", "==", "<"])
+def test_another_comparison_is_named_as_it_was_written(written: str) -> None:
+    with pytest.raises(ValueError, match=f"compares with '{written}'$"):
+        parse(f"size_mb {written} 3")

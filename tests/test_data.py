@@ -140,6 +140,19 @@ def test_csv_lines_are_true_lines(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_parted_by_semicolons_or_tabs(tmp_path: Path, mark: str) -> None:
+    content = f'text{mark}tone\n"one{mark} two, three"{mark}joy\na, b{mark}fear\n'
+    assert [row.values for row in read(tmp_path, "a.csv", content)] == [
+        {"text": f"one{mark} two, three", "tone": "joy"}, {"text": "a, b", "tone": "fear"}]
+
+
+def test_a_semicolon_in_a_quoted_header_parts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('"text; as said",tone\nhello; you,joy\n')
+    (row,) = read_rows("a.csv", tmp_path, "train", ["text; as said", "tone"])
+    assert row.values == {"text; as said": "hello; you", "tone": "joy"}
+
+
 def test_bad_csv(tmp_path: Path) -> None:
     content = 'text,tone\n"two\nlines",joy\na,b,c\n,joy\nonly\n'
     assert where_found(tmp_path, "a.csv", content) == [

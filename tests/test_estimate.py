@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autotune.estimate import Estimate, artifact_bytes, changed_bytes, estimate, shortage, template_bytes
+from autotune.estimate import Certifying, Estimate, artifact_bytes, changed_bytes, estimate, shortage, template_bytes
 from autotune.pipeline.architectures import ModelFacts
 from autotune.pipeline.tokens import Example, TokenizedData
 from search_spaces.deploy import DeployParams
@@ -56,6 +56,15 @@ def test_what_is_made_once_is_not_paid_by_every_adapter() -> None:
     one, many = ask(adapters=1), ask(adapters=21)
     assert one.templates_s == many.templates_s > 0
     assert many.seconds - one.seconds == pytest.approx(20 * (one.seconds_per_adapter + 3 * one.seconds_per_trial))
+
+
+def test_a_certificate_is_paid_once_and_within_its_time() -> None:
+    without, short = ask(), ask(certifying=Certifying(90, 1000.0, 0.0))
+    assert short.seconds == pytest.approx(without.seconds + short.seconds_per_finalist)
+    assert ask(certifying=Certifying(180, 1000.0, 0.0)).seconds_per_finalist > short.seconds_per_finalist + 10
+    assert ask(certifying=Certifying(90, 5.0, 0.0)).seconds_per_finalist < short.seconds_per_finalist
+    loaded = ask(certifying=Certifying(90, 1000.0, 60.0))
+    assert loaded.seconds_per_finalist == pytest.approx(short.seconds_per_finalist + 60)
 
 
 def test_only_what_the_store_lacks_counts() -> None:

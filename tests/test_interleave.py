@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from autotune.steadiness import ratio, steadiness, used_blocks
+from autotune.ratio import ratio
 from autotune.targets.local import run_probe
 from objectives import quiet
 from objectives.interleave import Interleaver
 from objectives.models import Models
 from objectives.quiet import Load
 from objectives.request import LatencyTask, parse_request
+from objectives.steadiness import steadiness, used_blocks
 from tests import artifacts
 from tests.test_probe import LATENCY, for_artifact, probe
 from tests.timings import busy

@@ -16,8 +16,8 @@ import pytest
 from autotune.errors import ProbeError
 from autotune.measure import from_probe
 from autotune.targets.local import run_probe
-from autotune.targets.result import Collector
 from objectives.accuracy import Generation
+from objectives.result import Collector, ProbeFailure
 from tests import artifacts
 from tests.test_probe import CHOICE, ENDLESS, GENERATE, LATENCY, for_artifact
 
@@ -152,7 +152,7 @@ def test_any_missing_event_leaves_no_result(lost: int, reason: str) -> None:
     collector = Collector([CHOICE])
     for event in events:
         collector.feed(event)
-    with pytest.raises(ProbeError, match=reason):
+    with pytest.raises(ProbeFailure, match=reason):
         collector.result()
 
 
@@ -160,7 +160,7 @@ def test_a_row_given_twice_is_refused() -> None:
     collector = Collector([CHOICE])
     for event in whole_run()[:4]:
         collector.feed(event)
-    with pytest.raises(ProbeError, match="row 1 twice"):
+    with pytest.raises(ProbeFailure, match="row 1 twice"):
         collector.feed(whole_run()[3])
 
 
@@ -190,13 +190,13 @@ def test_a_stopped_task_that_lacks_anything_gives_no_result(lost: int) -> None:
     collector = Collector([STOPPING])
     for event in events:
         collector.feed(event)
-    with pytest.raises(ProbeError):
+    with pytest.raises(ProbeFailure):
         collector.result()
 
 
 def test_a_stop_that_nobody_asked_for_is_refused() -> None:
     collector = Collector([CHOICE])
-    with pytest.raises(ProbeError, match=r"task 0 stopped after 1 rows; accepted: \[\]"):
+    with pytest.raises(ProbeFailure, match=r"task 0 stopped after 1 rows; accepted: \[\]"):
         collector.feed(stopped_run()[3])
 
 

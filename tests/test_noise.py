@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from autotune.stats import Measurement
-from autotune.steadiness import steadiness
 from benchmarks.noise import Bench, Run, first, given, holds, quiet_ratio, tables
+from objectives.steadiness import steadiness
 from tests import artifacts
 from tests.timings import abba
 

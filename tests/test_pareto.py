@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from autotune.constraints import parse
-from autotune.pareto import Candidate, front, nearest_miss, rank, select
+from autotune.pareto import Candidate, coverage, front, goes_by, hypervolume, nearest_miss, rank, select
 
 OBJECTIVES = [("accuracy", "maximize"), ("latency_ms", "minimize"), ("size_mb", "minimize")]
 
@@ -74,3 +75,39 @@ def test_a_policy_ranks_the_whole_front_and_its_pick_comes_first() -> None:
     assert rank(candidates, signed, "fastest") == [0, 2, 1]
     assert rank(candidates, signed, "knee")[0] == select(candidates, signed, "knee")
     assert rank([], signed, "knee") == []
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_the_hypervolume_is_what_a_count_of_cells_gives(objectives: int) -> None:
+    draw = np.random.default_rng(objectives)
+    cells = 9
+    for _ in range(20):
+        points = draw.integers(0, cells + 2, (int(draw.integers(1, 9)), objectives))  # some beyond the reference
+        centres = np.stack(np.meshgrid(*[np.arange(cells) + 0.5] * objectives), axis=-1).reshape(-1, objectives)
+        dominated = (points[None] <= centres[:, None]).all(axis=-1).any(axis=-1).sum()
+        assert hypervolume(points.tolist(), [cells] * objectives) == pytest.approx(dominated)
+
+
+def test_the_hypervolume_does_not_depend_on_the_order_or_on_what_is_dominated() -> None:
+    points = [(1.0, 4.0), (2.0, 2.0), (4.0, 1.0)]
+    assert hypervolume(points, (5, 5)) == pytest.approx(4 + 3 * 2 + 1)
+    assert hypervolume([*points[::-1], (3.0, 3.0), (2.0, 2.0)], (5, 5)) == pytest.approx(11)
+    assert hypervolume([], (5, 5)) == 0.0
+    assert hypervolume([(5.0, 0.0)], (5, 5)) == 0.0
+
+
+def test_coverage_counts_equal_points_too_and_is_not_symmetric() -> None:
+    mine, others = [(1.0, 4.0), (2.0, 2.0)], [(2.0, 2.0), (3.0, 3.0), (0.5, 9.0)]
+    assert coverage(mine, others) == pytest.approx(2 / 3)
+    assert coverage(others, mine) == 0.5
+    assert coverage(mine, []) is None
+    assert coverage([], mine) == 0.0
+
+
+def test_a_policy_names_the_objectives_that_it_goes_by() -> None:
+    assert goes_by("fastest", "tokens_per_s.p50")
+    assert goes_by("fastest", "load_ms")
+    assert not goes_by("fastest", "size_mb")
+    assert not goes_by("smallest", "peak_rss_mb")
+    assert goes_by("most-accurate", "mine:score")
+    assert goes_by("knee", "size_mb")

@@ -10,14 +10,15 @@ import pytest
 from rich.console import Console
 
 from autotune.constraints import parse
+from autotune.ratio import ratio
 from autotune.report.outcome import judge
 from autotune.report.results import Context, results, schema
 from autotune.report.terminal import Terminal, describe, show, verdict_sentence
 from autotune.stats import Measurement
-from autotune.steadiness import ratio, steadiness
 from autotune.store import Key
 from autotune.trials import INTERRUPTED, Screened, Screening, Timed, TrialRecord
 from objectives.base import OBJECTIVES
+from objectives.steadiness import steadiness
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 from tests.timings import abba

@@ -7,9 +7,9 @@ import pytest
 from autotune.constraints import parse
 from autotune.screening import broken
 from autotune.stats import Measurement
-from autotune.steadiness import steadiness
-from autotune.targets.timing import Timing
 from autotune.trials import Screened, Timed
+from objectives.steadiness import steadiness
+from objectives.timing import Timing
 from search_spaces.deploy import DeployParams
 from tests.timings import abba
 

@@ -7,8 +7,9 @@ import random
 
 import pytest
 
-from autotune.steadiness import drift, ratio, steadiness, used_blocks, used_samples
-from autotune.targets.timing import Timing, WarmUp
+from autotune.ratio import ratio
+from objectives.steadiness import drift, steadiness, used_blocks, used_samples
+from objectives.timing import Timing, WarmUp
 from tests.timings import ASKED, abba, block
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotune.pipeline.templates import render, template_columns
+from objectives.templates import render, template_columns
 
 
 def test_columns_in_order_each_once() -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from autotune.errors import ProbeError
-from autotune.targets.result import Collector
-from autotune.targets.timing import asked_of
+from objectives.result import Collector, ProbeFailure
+from objectives.timing import asked_of
 from tests.test_probe import LATENCY
 from tests.timings import ABBA, sample
 
@@ -60,7 +59,7 @@ def test_a_whole_timing_is_put_together_block_by_block() -> None:
     ],
 )
 def test_what_is_missing_leaves_no_result(given: list[dict[str, Any]], reason: str) -> None:
-    with pytest.raises(ProbeError, match=reason):
+    with pytest.raises(ProbeFailure, match=reason):
         collected(given).result()
 
 

@@ -1,59 +1,66 @@
-"""What a results.json came to: the exit code and the sentence, whatever it holds."""
+"""The answer of a run, as a headline and sentences."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autotune.report.verdict import exit_code, headline, outcome
-from tests.finished_runs import document, trial
-
-POINT = {"label": "int8-b32", "deploy": {}, "reason": "size_mb is 340", "values": {}}
-
-
-def certificate(verdict: str, *text: str) -> dict[str, Any]:
-    return {"verdict": verdict, "text": list(text)}
+from autotune.finished import read_run
+from autotune.report.verdict import Answer, answer
+from tests import finished_runs, reports
 
 
-@pytest.mark.parametrize(("changes", "code"), [
-    ({}, 0),
-    ({"certificate": certificate("PASS", "Certified: trial 2.")}, 0),
-    ({"certificate": certificate("INCONCLUSIVE", "Not settled: trial 2.")}, 4),
-    ({"certificate": certificate("FAIL", "Nothing is certified."), "selected": None}, 3),
-    ({"selected": None, "front": []}, 3),
-    ({"selected": None, "front": [], "trials": [trial(0, "int4", 8, 0, 1, 1, state="FAILED", values={})]}, 1),
-    ({"selected": None, "front": [], "trials": []}, 1),  # the time was up before the first trial
-    ({"selected": None, "front": [], "trials": [], "dropped": [POINT]}, 3),
-])
-def test_exit_codes(changes: dict[str, Any], code: int) -> None:
-    assert exit_code(document(**changes)) == code
+def answered(folder: Path, **changes: Any) -> Answer:
+    return answer(read_run(finished_runs.write(folder / "run", **changes)))
 
 
-def test_the_choice_is_told_with_its_objectives_and_limits() -> None:
-    assert outcome(document()) == (
-        "Chosen: trial 2, int8-b32 (most-accurate of 2 on the front): accuracy 0.750, latency_ms.p50 280 ms, "
-        "size_mb 340 MB and meets accuracy >= 0.6 and latency_ms.p95 <= 600.")
+def test_a_certificate_speaks_first_and_of_the_chosen_one_before_others(tmp_path: Path) -> None:
+    found = answered(tmp_path, **reports.certified())
+    assert found == Answer("PASS", "int4-b32 meets every limit",
+                           ("Certified: trial 0 (int4-b32).", "Passed over: trial 2 (int8-b32)."), 0)
 
 
-def test_the_certificates_own_words_are_told_and_the_headline_skips_those_passed_over() -> None:
-    found = document(certificate=certificate("PASS", "Passed over: trial 2.", "Certified: trial 0."))
-    assert outcome(found) == "Passed over: trial 2. Certified: trial 0."
-    assert headline(found) == "Certified: trial 0."
-    open_ = document(certificate=certificate("INCONCLUSIVE", "Not settled: trial 2.", "  size_mb <= 3: near."))
-    assert outcome(open_) == "Not settled: trial 2. size_mb <= 3: near."
-    assert headline(open_) == "Not settled: trial 2."
+def test_without_a_certificate_the_search_speaks_and_claims_no_verdict(tmp_path: Path) -> None:
+    found = answered(tmp_path)
+    assert (found.verdict, found.trial) == ("", 2)
+    assert found.headline == "int8-b32 is chosen; nothing was certified"
+    assert found.sentences == (
+        "Chosen: trial 2, int8-b32 (most-accurate of 2 on the front): accuracy 0.750, latency_ms.p50 280 ms, size_mb "
+        "340 MB and meets accuracy >= 0.6 and latency_ms.p95 <= 600.",)
 
 
-def test_the_nearest_miss_is_a_trials_or_a_deploy_points() -> None:
-    miss = {"trial": 3, "expr": "accuracy >= 0.6", "shortfall": 0.1, "unit": ""}
-    found = {"selected": None, "front": [], "nearest_miss": miss}
-    assert outcome(document(**found)) == (
-        "Nothing meets the limits. Nearest: trial 3, int4-b32, misses accuracy >= 0.6 "
-        "by 0.1 (17%); accuracy was 0.5.")
-    point = {**miss, "trial": None, "deploy_point": "int8-b32", "expr": "latency_ms.p95 <= 600", "shortfall": 60,
-             "unit": "ms"}
-    nowhere = document(**{**found, "nearest_miss": point, "trials": [], "dropped": [POINT]})
-    assert outcome(nowhere) == ("Nothing can meet the limits, whatever the adapter, so nothing was trained. Nearest: "
-                                "int8-b32, which misses latency_ms.p95 <= 600 by 60 ms (10%) on the base model.")
-    assert "No deploy point can meet" in outcome({**nowhere, "nearest_miss": None})
+def test_what_is_not_settled_keeps_what_would_settle_it(tmp_path: Path) -> None:
+    open_ = reports.certificate("INCONCLUSIVE", 2, reports.look(2, "INCONCLUSIVE"), text=(
+        "Not settled: trial 2.", "  accuracy >= 0.6: About 900 test rows would settle it."))
+    found = answered(tmp_path, certificate=open_, selected={"trial": 2, "policy": "knee", "certificate": open_})
+    assert found.headline == "Not settled whether int8-b32 meets the limits"
+    assert found.sentences[1] == "accuracy >= 0.6: About 900 test rows would settle it."
+
+
+def test_a_certificate_that_nothing_passed_points_to_the_nearest(tmp_path: Path) -> None:
+    failed = reports.certificate("FAIL", None, reports.look(2, "FAIL"))
+    found = answered(tmp_path, certificate=failed, selected=None, nearest_miss={
+        "trial": 2, "expr": "accuracy >= 0.6", "shortfall": 0.02, "unit": ""})
+    assert (found.verdict, found.headline, found.trial) == ("FAIL", "Measured again, nothing meets the limits", 2)
+
+
+def test_the_nearest_miss_is_named_with_its_distance(tmp_path: Path) -> None:
+    found = answered(tmp_path, **reports.missed())
+    assert (found.headline, found.trial) == ("Nothing meets the limits", 1)
+    assert found.sentences == ("Nothing meets the limits. Nearest: trial 1, int8-b32, misses accuracy >= 0.6 by 0.1 "
+                               "(17%); accuracy was 0.5.",)
+
+
+def test_dropped_points_are_named_although_there_is_no_trial(tmp_path: Path) -> None:
+    found = answered(tmp_path, **reports.hopeless())
+    assert (found.headline, found.trial) == ("No artifact can meet the limits", None)
+    assert "Nearest: int4-b32, which misses latency_ms.p95 <= 600 by 100 ms (17%)" in found.sentences[0]
+
+
+@pytest.mark.parametrize("trials", [[], [finished_runs.trial(
+    0, "int4", 8, 0.5, 180, 210, state="FAILED", feasible=None, verdicts={}, values={}, reason="train: nan")]])
+def test_without_a_complete_trial_nothing_is_claimed(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
+    found = answered(tmp_path, trials=trials, front=[], selected=None)
+    assert (found.verdict, found.headline, found.trial) == ("FAIL", "No trial was completed", None)

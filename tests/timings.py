@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from autotune.targets.timing import Asked, Block, Timing, WarmUp
 from objectives.latency import LatencySample
 from objectives.models import Of
+from objectives.timing import Asked, Block, Timing, WarmUp
 
 ASKED = Asked(prompts=4, prompt_tokens=(12, 12), new_tokens=3, ignore_eos=True, samples=8, max_seconds=30.0,
               resident=True, sustain_seconds=0.0)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from autotune.commands.completion import complete_run, complete_study
 from autotune.errors import ConfigError, Problem, TrackingError
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ nothing meets the limits; 4 finished, not settled whether they hold; 130 interru
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="The study.yaml.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Run folder; an existing one is resumed. Default: runs/NAME.")]
-    = None,
+    study: Annotated[Path, typer.Argument(
+        help="The study.yaml.", show_default=False, autocompletion=complete_study)],
+    out: Annotated[Path | None, typer.Option(
+        help="Run folder; an existing one is resumed. Default: runs/NAME.", autocompletion=complete_run)] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Stop after this many trials.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 30m, 1h30m.")] = None,
     store: Annotated[Path | None, typer.Option(
@@ -85,7 +87,8 @@ def _print_plan(found: Any, points: list[dict[str, Any]], as_json: bool) -> None
         console.print(f"  {escape(point['label']):<24} {escape(size)}")
     console.print(
         f"[bold]{found.adapters} adapters, {found.trials} trials[/]: about {found.seconds / 60:.0f} minutes "
-        f"({found.seconds_per_adapter:.0f} s an adapter, {found.seconds_per_trial:.0f} s a trial)"
+        f"({found.seconds_per_adapter:.0f} s an adapter, {found.seconds_per_trial:.0f} s a trial"
+        + (f", {found.seconds_per_finalist:.0f} s certifying a finalist)" if found.seconds_per_finalist else ")")
     )
     console.print(f"disk: about {found.disk / 1e9:.1f} GB    memory: about {found.memory / 1e9:.1f} GB")
     for misfit in found.misfits:

@@ -80,7 +80,7 @@ def scan_rows(
     source: str, base_dir: Path, split_name: str, columns: Sequence[str], may_be_empty: Iterable[str] = ()
 ) -> tuple[list[Row], list[Problem]]:
     """As ``read_rows``, but problems are returned, so that those of several sources can be told together."""
-    table = _read_table(source, base_dir, split_name)
+    table = read_table(source, base_dir, split_name)
     problems = list(table.problems)
     absent = _absent_columns(table, columns)
     for column, available in absent.items():
@@ -135,7 +135,7 @@ def _row_values(
             found = f"no column {column!r}{nearest(column, raw.values)}"
             problems.append(Problem(table.file, where, found, f"a row with the column {column!r}"))
             continue
-        text = _as_text(raw.values[column])
+        text = as_text(raw.values[column])
         if text is None:
             found = f"{column!r} is {_kind(raw.values[column])}"
             problems.append(Problem(table.file, where, found, "text, a number, true or false"))
@@ -146,8 +146,8 @@ def _row_values(
     return values, problems
 
 
-def _as_text(value: object) -> str | None:
-    """The value as text, None when it is of no accepted type."""
+def as_text(value: object) -> str | None:
+    """A row's value as text, None when it is of no accepted type."""
     if isinstance(value, str):
         # Half of a surrogate pair is legal in JSON's \\u notation, but no text: it has no UTF-8 form.
         return value if _is_unicode(value) else None
@@ -174,7 +174,8 @@ def _kind(value: object) -> str:
     return {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"a {type(value).__name__}")
 
 
-def _read_table(source: str, base_dir: Path, split_name: str) -> RawTable:
+def read_table(source: str, base_dir: Path, split_name: str) -> RawTable:
+    """A source with all its columns, unchecked. Raises DataError where it cannot be read at all."""
     from autotune.pipeline import data_files, data_sets
 
     path = base_dir / Path(source).expanduser()

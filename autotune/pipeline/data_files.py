@@ -77,13 +77,13 @@ def read_json(path: Path, name: str) -> RawTable:
 
 
 def read_csv(path: Path, name: str) -> RawTable:
-    """Comma-separated, with a header. A row's line is the one it begins on, as quoted fields may hold
-    line breaks.
+    """With a header, whose fields commas part, or semicolons or tabs where these make more of it. A row's
+    line is the one it begins on, as quoted fields may hold line breaks.
     """
     rows: list[RawRow] = []
     problems: list[Problem] = []
     text = _text(path, name, problems)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = _csv_reader(text, max(",;\t", key=lambda mark: _header_fields(text, mark)))
     header: list[str] | None = None
     line = 1
     while not problems or header is not None:
@@ -110,6 +110,17 @@ def read_csv(path: Path, name: str) -> RawTable:
     # A file that could not be decoded has no header to hold anything against.
     columns = tuple(header) if header is not None else None
     return RawTable(name, "line", rows, problems, columns)
+
+
+def _csv_reader(text: str, delimiter: str) -> Any:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+
+
+def _header_fields(text: str, delimiter: str) -> int:
+    try:
+        return len(next(filter(None, _csv_reader(text, delimiter)), []))
+    except csv.Error:
+        return 0
 
 
 def read_parquet(path: Path, name: str) -> RawTable:

@@ -11,7 +11,6 @@ from autotune.pipeline.data import Row, raise_problems, scan_rows
 from autotune.pipeline.labels import choose_labels
 from autotune.pipeline.progress import Report, silent
 from autotune.pipeline.splits import cut_splits, duplicates_across
-from autotune.pipeline.templates import render, template_columns
 from autotune.pipeline.tokenizer import (
     chat_encoder,
     encode_bare,
@@ -20,6 +19,7 @@ from autotune.pipeline.tokenizer import (
     prompt_encoder,
 )
 from autotune.pipeline.tokens import Example, Task, TokenizedData
+from objectives.templates import render, template_columns
 
 _CHUNK = 1000
 
@@ -157,7 +157,7 @@ def load_data(
         except DataError as error:
             found = list(error.problems)
         problems += found
-        problems += _blank_prompts(rows.get(name, []), prompt_columns) if optional else []
+        problems += blank_prompts(rows.get(name, []), prompt_columns) if optional else []
     raise_problems(problems)
 
     prompts = {name: [render(prompt, row.values) for row in members] for name, members in rows.items()}
@@ -183,7 +183,8 @@ def _columns(field: str, template: str) -> list[str]:
     return columns
 
 
-def _blank_prompts(rows: Sequence[Row], columns: Sequence[str]) -> list[Problem]:
+def blank_prompts(rows: Sequence[Row], columns: Sequence[str]) -> list[Problem]:
+    """A problem for each row in which every column of the prompt is empty."""
     return [
         Problem(row.file, row.where, f"{', '.join(columns)} all empty", "text in one of them")
         for row in rows

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autotune.finished import measurement
-from autotune.report.verdict import outcome
+from autotune.report.told import outcome
 from autotune.report.wording import figure, join, measured, with_unit
 from autotune.study_file import StudyFile, TargetSection
 

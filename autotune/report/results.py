@@ -33,6 +33,7 @@ class Context:
     constraints: Sequence[Constraint]
     dropped: Sequence[tuple[DeployParams, str]]
     screening: Screening | None = None
+    deployment: Mapping[str, Any] | None = None
 
 
 def results(
@@ -64,6 +65,7 @@ def results(
         "certificate": certificate,
         "nearest_miss": _miss(context, outcome, certificate),
         "cost": dict(cost),
+        "deployment": dict(context.deployment) if context.deployment else None,
     }
 
 

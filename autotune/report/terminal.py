@@ -21,9 +21,8 @@ from rich.table import Table
 
 from autotune.constraints import Constraint
 from autotune.pipeline.progress import Report, silent
-from autotune.report.outcome import Outcome
-from autotune.report.verdict import NO_POINT, NOTHING_COMPLETE, chosen_sentence, nearest_sentence, no_point_sentence
-from autotune.report.wording import show, with_unit
+from autotune.report.outcome import Outcome, hopeless_sentence, sentence
+from autotune.report.wording import show
 from autotune.trials import Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
@@ -150,22 +149,13 @@ def verdict_sentence(
     units: dict[str, str], final: bool = True,
 ) -> str:
     """The search's answer in one sentence; with ``final`` false a certificate still follows."""
-    chosen = {r.number: r for r in records}
-    if outcome.selected is not None:
-        record = chosen[outcome.selected]
-        values = [f"{key} {show(record.values[key])}{with_unit(units.get(key, ''))}" for key, _ in objectives]
-        return chosen_sentence("Chosen" if final else "First choice", record.number, record.deploy.label,
-                               outcome.policy, len(outcome.front), values, [c.expr for c in constraints])
-    if outcome.miss is not None:
-        miss, record = outcome.miss, chosen[outcome.miss.trial]
-        return nearest_sentence(record.number, record.deploy.label, miss, units.get(miss.objective, ""),
-                                record.values[miss.objective].value)
-    return NOTHING_COMPLETE
+    return sentence({r.number: r.deploy.label for r in records}, {r.number: r.values for r in records},
+                    [key for key, _ in objectives], constraints, outcome, units, final)
 
 
 def dropped_sentence(screening: Screening, units: dict[str, str]) -> str:
     """Why there is nothing to choose, when no deploy point can meet the limits."""
     if screening.miss is None:
-        return NO_POINT
+        return "No deploy point can meet the limits, so nothing was trained."
     miss, nearest = screening.miss, screening.dropped[screening.miss.trial]
-    return no_point_sentence(nearest.point.label, miss, units.get(miss.objective, ""))
+    return hopeless_sentence(nearest.point.label, miss, units.get(miss.objective, ""))

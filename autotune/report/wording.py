@@ -16,10 +16,34 @@ def show(m: Measurement, interval: bool = False) -> str:
 
 
 def number(value: float | None) -> str:
-    """A value or an end of its interval: three digits after the point below 10, none from there on."""
+    """Three digits after the point below 10, none above; ``…`` for what is not known."""
     if value is None:
         return "…"
+    if value and abs(value) < 0.001:
+        return figure(value)
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+
+
+def value(m: Measurement) -> str:
+    """``228 ms``."""
+    return f"{number(m.value)}{with_unit(m.unit)}"
+
+
+def interval(m: Measurement) -> str:
+    """What stands beside a value: ``[217, 239], n 140``."""
+    if m.n == 1 and m.low == m.high:
+        return "one reading" if m.low is None else "exact"
+    return f"{ends(m)}, n {m.n}"
+
+
+def ends(m: Measurement) -> str:
+    """``[217, 239]``."""
+    return f"[{number(m.low)}, {number(m.high)}]"
+
+
+def percent(share: float) -> str:
+    """``97.5 %``."""
+    return f"{100 * share:.4g} %"
 
 
 def measured(m: Measurement) -> str:

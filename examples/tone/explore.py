@@ -17,8 +17,9 @@ def main(folder: str) -> None:
     for key, found in (chosen.certified or chosen.values).items():
         print(f"{key:<18} {found.value:10.3f} {found.unit:<9} n = {found.n}")
     answers = run.predictions(chosen.number)
-    wrong = answers[~answers["right"]].groupby(["reference", "answer"]).size().sort_values(ascending=False)
-    print("most often taken for another:", ", ".join(f"{a} for {b} ({n})" for (b, a), n in wrong.head(3).items()))
+    wrong = answers[~answers["right"]].groupby(["reference", "answer"]).size().reset_index(name="rows")
+    worst = wrong.sort_values("rows", ascending=False).head(3).itertuples()
+    print("most often taken for another:", ", ".join(f"{w.answer} for {w.reference} ({w.rows})" for w in worst))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,17 @@
-"""Whether a timing can be trusted: which requests count, the ratio to the reference, drift, and the sentence on it."""
+"""Whether a timing can be trusted: which requests count, drift, and the sentence on it."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from scipy import stats as scipy_stats
-
-from autotune.paired import ratio_interval
-from autotune.stats import Measurement, summarize
-from autotune.targets.timing import Block, Timing
-from objectives.base import parse_key
-from objectives.latency import LatencySample, values
+from objectives import trend
+from objectives.base import Direction
+from objectives.latency import LatencySample
 from objectives.models import Of
+from objectives.timing import Block, Timing
 
 State = Literal["steady", "disturbed", "drifting"]
 
@@ -87,57 +82,13 @@ def used_blocks(timing: Timing) -> tuple[Block, ...]:
         if load(number)[0] and samples >= timing.asked.samples:
             break
         used.add(number)
-        samples += len(_samples(rounds[number], "artifact"))
+        samples += len(samples_of(rounds[number], "artifact"))
     return tuple(block for block in timing.blocks if block.round in used)
 
 
 def used_samples(timing: Timing) -> tuple[LatencySample, ...]:
     """The artifact's requests that count."""
-    return tuple(_samples(used_blocks(timing), "artifact"))
-
-
-def ratio(timing: Timing, key: str, confidence: float = 0.95) -> Measurement:
-    """The artifact's ``key`` (``latency_ms.p50``) as a multiple of the reference's.
-
-    A median or mean is compared round by round, which takes out what both share: the geometric mean of the rounds'
-    ratios, with Student's interval of their logarithms; ``n`` counts rounds. (A round's ratio is of medians already,
-    so close to normal, and there are too few rounds for a rank test to reach 95 %.) A tail takes all samples: the
-    quotient of both percentiles, between the quotients of the ends of their distribution-free intervals, each at half
-    the error (Bonferroni); ``n`` counts the artifact's samples. An end is None where there is too little to tell.
-
-    Raises ValueError without a reference, for a key that is no latency, or where no request has a value.
-    """
-    objective, statistic = parse_key(key)
-    if objective.source != "latency" or statistic is None:
-        raise ValueError(f"{key} is not made of timings; accepted: ttft_ms, tpot_ms, latency_ms, tokens_per_s")
-    if not timing.has_reference:
-        raise ValueError(f"no ratio of {key}: the artifact was timed without a reference")
-    blocks = used_blocks(timing)
-    if statistic in ("p50", "mean"):
-        return _by_rounds(blocks, objective.name, statistic, confidence)
-    half = 1 - (1 - confidence) / 2
-    ours, theirs = (summarize(values(objective.name, _samples(blocks, of)), statistic, half)
-                    for of in ("artifact", "reference"))
-    low, high = ratio_interval(ours, theirs)
-    return Measurement(ours.value / theirs.value, low, high, ours.n, "")
-
-
-def _by_rounds(blocks: Sequence[Block], name: str, statistic: str, confidence: float) -> Measurement:
-    level = statistics.median if statistic == "p50" else statistics.mean
-    logs = []
-    for number in dict.fromkeys(block.round for block in blocks):
-        mine = [block for block in blocks if block.round == number]
-        ours, theirs = (values(name, _samples(mine, of)) for of in ("artifact", "reference"))
-        if ours and theirs:
-            logs.append(math.log(level(ours) / level(theirs)))
-    if not logs:
-        raise ValueError(f"no ratio of {name}: no round has a value of both")
-    mean = statistics.mean(logs)
-    if len(logs) < 2:
-        return Measurement(math.exp(mean), None, None, len(logs), "")
-    t = float(scipy_stats.t.ppf(0.5 + confidence / 2, len(logs) - 1))
-    reach = t * statistics.stdev(logs) / math.sqrt(len(logs))
-    return Measurement(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach), len(logs), "")
+    return tuple(samples_of(used_blocks(timing), "artifact"))
 
 
 def drift(timing: Timing) -> Drift:
@@ -155,9 +106,7 @@ def drift(timing: Timing) -> Drift:
     times = [block.at for block in blocks]
     if len(blocks) < 3:
         return Drift(0.0, 1.0)
-    slope = float(scipy_stats.theilslopes(relative, times)[0])
-    p = float(scipy_stats.kendalltau(times, relative).pvalue)
-    return Drift(slope * (times[-1] - times[0]), 1.0 if np.isnan(p) else p)
+    return Drift(trend.slope(times, relative) * (times[-1] - times[0]), trend.chance(relative))
 
 
 def steadiness(timing: Timing) -> Steadiness:
@@ -176,7 +125,23 @@ def steadiness(timing: Timing) -> Steadiness:
     )
 
 
-def _samples(blocks: Iterable[Block], of: Of) -> list[LatencySample]:
+def borne_out(
+    low: float | None, high: float | None, found: Steadiness | None, direction: Direction
+) -> tuple[float | None, float | None]:
+    """The ends of an interval of times, or rates, that the machine bears out; ``found`` None is steady.
+
+    Other processes can only slow requests down, so of a disturbed timing the slow end stands and the other is
+    open: a limit that holds even so does hold. Where the level drifted, both ends move by as much as it did.
+    """
+    if found is None or found.state == "steady":
+        return low, high
+    if found.state == "disturbed":
+        return (None, high) if direction == "minimize" else (low, None)
+    share = abs(found.drift.change)
+    return None if low is None else low * (1 - share), None if high is None else high * (1 + share)
+
+
+def samples_of(blocks: Iterable[Block], of: Of) -> list[LatencySample]:
     return [sample for block in blocks if block.of == of for sample in block.samples]
 
 

@@ -1,18 +1,29 @@
-"""What a probe returned, put together from its events; the same for every target."""
+"""What a probe returned, put together from its events; the same for every target, and on the device itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-from autotune.errors import ProbeError
-from autotune.pipeline.progress import Report, silent
-from autotune.steadiness import used_samples
-from autotune.targets.timing import Timing, WarmUp, asked_of, block_of, lacking
 from objectives.accuracy import Generation
 from objectives.latency import LatencySample
+from objectives.steadiness import used_samples
+from objectives.timing import Timing, WarmUp, asked_of, block_of, lacking
+
+
+class ProbeFailure(RuntimeError):
+    """A measurement that failed or is not whole; the message is one sentence."""
+
+
+class Report(Protocol):
+    def __call__(self, done: float, total: float, note: str = "") -> None: ...
+
+
+def silent(done: float, total: float, note: str = "") -> None:
+    """A Report that says nothing."""
+
 
 _NOTES = {"choice": "scoring", "generate": "generating", "latency": "timing"}
 
@@ -106,10 +117,10 @@ class Collector:
         return None if self._ended else "the end event is missing"
 
     def result(self) -> ProbeResult:
-        """Raises ProbeError when the probe reported an error or anything is missing."""
+        """Raises ProbeFailure when the probe reported an error or anything is missing."""
         problem = self.error or self.missing()
         if problem or self._load_ms is None:
-            raise ProbeError(problem or "the artifact was not loaded")
+            raise ProbeFailure(problem or "the artifact was not loaded")
         return ProbeResult(
             load_ms=self._load_ms,
             peak_rss_mb=max(self._peaks.values()),
@@ -136,7 +147,7 @@ class Collector:
     def _stop(self, task: int, rows: int) -> None:
         looks = [look[0] for look in self.tasks[task].get("stop", ())]
         if rows not in looks:
-            raise ProbeError(f"task {task} stopped after {rows} rows; accepted: {looks}")
+            raise ProbeFailure(f"task {task} stopped after {rows} rows; accepted: {looks}")
         self._stopped[task] = rows
 
     def _rows_asked(self, task: int) -> int:
@@ -145,7 +156,7 @@ class Collector:
     def _add(self, event: Mapping[str, Any], row: int, value: Any) -> None:
         rows = self._rows.setdefault(event["task"], {})
         if row in rows:
-            raise ProbeError(f"task {event['task']} gave row {row} twice")
+            raise ProbeFailure(f"task {event['task']} gave row {row} twice")
         rows[row] = value
 
     def _of(self, kind: str) -> list[Any]:

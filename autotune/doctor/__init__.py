@@ -1,0 +1,1 @@
+"""What ``autotune doctor`` looks at: a file a topic, each giving findings."""
