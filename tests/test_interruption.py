@@ -148,7 +148,7 @@ def killed_writes(folder: Path, *pairs: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("pairs", [
     ("59:71", "66:83"),  # one death after another
-    ("138:0", "140:0", "142:0", "144:0", "146:0"),  # while a training that failed is recorded
+    ("152:0", "154:0", "156:0", "158:0", "160:0"),  # while a training that failed is recorded
 ], ids=["often", "in a failure"])
 def test_killed_between_two_writes_the_database_comes_to_the_same(tmp_path: Path, pairs: tuple[str, ...]) -> None:
     whole, *killed = killed_writes(tmp_path, "0:0", *pairs)
