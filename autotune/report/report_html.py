@@ -205,5 +205,5 @@ def _study(run: FinishedRun) -> tuple[Mapping[str, Any], str]:
     """study.yaml as it was resolved and as it is written; empty where the folder has lost it."""
     try:
         return run.study, (run.root / "study.yaml").read_text(encoding="utf-8")
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, ConfigError):
         return {}, ""
