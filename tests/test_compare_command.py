@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from autotune.cli import app
 from autotune.errors import ConfigError
-from tests import finished_runs
+from tests import browser, finished_runs
 from tests.finished_runs import trial
 
 HOSTILE = "</script><img src=x onerror=alert(1)>|"
@@ -98,7 +98,7 @@ def test_the_page_overlays_the_fronts_by_colour_and_shape(runs: tuple[Path, Path
     assert named["one"]["marker"]["symbol"] != named["two"]["marker"]["symbol"]
     assert named["two"]["x"] == [200, 340]
     line = next(t for t in figures[1]["data"] if t["mode"] == "lines" and t["legendgroup"] == "one")
-    assert (line["x"], line["y"]) == ([210, 340, 340], [0.7, 0.75, 0.75])
+    assert (line["x"], line["y"]) == ([210, 340, 570], [0.7, 0.75, 0.75])
 
 
 def test_problems_of_all_runs_are_said_at_once(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -111,3 +111,14 @@ def test_problems_of_all_runs_are_said_at_once(runs: tuple[Path, Path], tmp_path
 def test_a_file_that_cannot_be_written_is_named(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--markdown: .*nowhere"):
         call(*runs, "--markdown", tmp_path / "nowhere" / "c.md")
+
+
+@browser.needed
+def test_the_page_draws_and_asks_for_nothing(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    call(*runs, "--html", tmp_path / "c.html")
+    with browser.chromium(tmp_path / "profile") as driver:
+        browser.open_page(driver, tmp_path / "c.html")
+        assert driver.execute_script("return document.querySelectorAll('.figure .main-svg').length") >= 2
+        assert browser.complaints(driver) == []
+        loaded = "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
+        assert driver.execute_script(loaded) == 0

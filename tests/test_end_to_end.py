@@ -232,6 +232,20 @@ def test_the_same_study_in_a_new_folder_makes_nothing_again(finished) -> None:  
     assert [t["values"] for t in after["trials"]] == [t["values"] for t in before["trials"][:6]]
 
 
+def test_a_trials_own_study_makes_its_artifact_again_and_trains_nothing(finished) -> None:  # type: ignore[no-untyped-def]
+    folder = finished[0].parent
+    select = [sys.executable, "-m", "autotune", "select", str(finished[0]), "--require", "size_mb >= 0.2", "--study",
+              str(folder / "one.yaml"), "--json"]
+    chosen = json.loads(subprocess.run(select, capture_output=True, text=True, env=studies.environment(), timeout=60,
+                                       check=True).stdout)["chosen"]
+    done = studies.run(folder / "one.yaml", folder / "one")
+    assert done.returncode == 0, done.stderr
+    assert "0 adapters trained, " in done.stdout
+    (trial,) = studies.results(folder / "one")["trials"]
+    assert trial["values"]["accuracy"]["value"] == chosen["values"]["accuracy"]["value"]
+    assert (folder / "one" / trial["artifact"]).is_dir()
+
+
 def test_one_changed_training_row_trains_again_but_exports_and_probes_nothing(finished, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = finished[0].parent
     path = studies.write_study(folder, budget={"adapters": 1}, data={**studies.study()["data"], "train": "other.jsonl"})

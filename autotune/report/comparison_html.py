@@ -10,8 +10,8 @@ from autotune.finished import FinishedTrial, unit_of
 from autotune.pareto import Direction, losses
 from autotune.report.comparison_sections import title
 from autotune.report.page import figure_html, plain, render
+from autotune.report.parameters import adapter_text
 from autotune.report.sections import Section
-from autotune.report.selection_sections import adapter_of
 from autotune.report.wording import show, with_unit
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def front_figure(found: Comparison, cost: str) -> Figure:
     from plotly.graph_objects import Figure
 
     directions = dict(found.objectives)
-    furthest = max((_loss(t, cost, directions) for e in found.entrants for t in e.front), default=(0.0,))
+    furthest = max((_loss(t, cost, directions) for e in found.entrants for t in e.run.complete), default=(0.0,))
     traces: list[dict[str, Any]] = []
     for i, entrant in enumerate(found.entrants):
         look = {"color": _COLOURS[i % len(_COLOURS)], "symbol": _SYMBOLS[i % len(_SYMBOLS)]}
@@ -69,7 +69,7 @@ def _markers(
 
 def _hover(found: Comparison, entrant: Entrant, trial: FinishedTrial) -> str:
     lines = [f"<b>{plain(entrant.label)}, trial {trial.number}</b> {plain(trial.deploy_point)}",
-             plain(adapter_of(trial)),
+             plain(adapter_text(trial.params)),
              *(plain(f"{key} {show(trial.values[key], True)}{with_unit(trial.values[key].unit)}")
                for key, _ in found.objectives)]
     return "<br>".join(lines)
@@ -79,7 +79,7 @@ def _line(
     front: Sequence[FinishedTrial], cost: str, gain: str, directions: Mapping[str, Direction],
     furthest: tuple[float, ...], line: Mapping[str, Any], label: str,
 ) -> dict[str, Any]:
-    """The best ``gain`` within each budget, from the front's first corner to the ``furthest`` budget of all fronts."""
+    """The best ``gain`` within each budget, from the front's first corner to the ``furthest`` budget that is shown."""
     corners: list[FinishedTrial] = []
     for trial in sorted(front, key=lambda t: (_loss(t, cost, directions), _loss(t, gain, directions))):
         if not corners or _loss(trial, gain, directions) < _loss(corners[-1], gain, directions):

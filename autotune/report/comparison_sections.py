@@ -8,9 +8,9 @@ from autotune.comparison import Best, Comparison, Entrant
 from autotune.finished import FinishedTrial, measurement, unit_of
 from autotune.report.comparison import trials_by_state
 from autotune.report.difference import difference
+from autotune.report.parameters import adapter_text
 from autotune.report.sections import Grid, Section
 from autotune.report.selection import look_of
-from autotune.report.selection_sections import adapter_of
 from autotune.report.wording import figure, join, show, with_unit
 from autotune.stretches import Stretch
 from autotune.study_differences import Difference
@@ -171,7 +171,7 @@ def _fronts(found: Comparison) -> Section:
     for entrant, dominated in zip(found.entrants, found.covered.dominated, strict=True):
         for trial in entrant.front:
             label = trial.deploy_point + ("\ndominated by another run" if trial.number in dominated else "")
-            rows.append((entrant.label, str(trial.number), label, adapter_of(trial),
+            rows.append((entrant.label, str(trial.number), label, adapter_text(trial.params),
                          *(show(trial.values[key], True) for key, _ in found.objectives)))
     return Section("Every trial on a front", (), Grid(header, tuple(rows), frozenset({1, *range(4, len(header))})))
 

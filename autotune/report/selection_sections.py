@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
 
 from autotune.finished import FinishedRun, FinishedTrial, measurement, unit_of
 from autotune.pareto import Direction
 from autotune.report.difference import amount, difference
+from autotune.report.parameters import adapter_text
 from autotune.report.sections import Grid, Section
 from autotune.report.selection import look_of
-from autotune.report.terminal import describe
 from autotune.report.wording import figure, join, missed_by, show, with_unit
 from autotune.selection import Choice, Other, Relaxed, Selection, Shortfall
-from search_spaces.adapter import AdapterParams
 
 
 def sections(run: FinishedRun, found: Selection, replaced: bool, written: str | None = None) -> list[Section]:
@@ -31,12 +28,6 @@ def sections(run: FinishedRun, found: Selection, replaced: bool, written: str | 
 
 def name(trial: FinishedTrial) -> str:
     return f"trial {trial.number} ({trial.deploy_point})"
-
-
-def adapter_of(trial: FinishedTrial) -> str:
-    """The adapter in a few words."""
-    params: dict[str, Any] = {f.name: trial.params[f.name] for f in fields(AdapterParams) if f.name in trial.params}
-    return describe(AdapterParams(**params))
 
 
 def _limits_line(run: FinishedRun, found: Selection, replaced: bool) -> str:
@@ -58,7 +49,7 @@ def _limit(expr: str, baseline: float | None) -> str:
 def _chosen(run: FinishedRun, found: Selection, choice: Choice) -> Section:
     trial, others = choice.trial, len(choice.front) - 1
     among = f"{found.policy} of {others + 1} on the front" if others else "alone on the front"
-    lines = [f"Chosen: {name(trial)}, {among}", adapter_of(trial)]
+    lines = [f"Chosen: {name(trial)}, {among}", adapter_text(trial.params)]
     if cheaper := [o.trial.number for o in choice.others if o.tied and o.cheaper]:
         lines.append(f"Its answers are not proven better than those of {_trials(cheaper)}, which "
                      f"{'is' if len(cheaper) == 1 else 'are'} cheaper.")
