@@ -13,6 +13,7 @@ from pathlib import Path
 
 from autotune.columns import MOST_LABELS, Column, columns_of, estimated_tokens
 from autotune.errors import BaseModelError, ConfigError, DataError, Problem, nearest
+from autotune.guess import unused
 from autotune.pipeline.base_model import resolve
 from autotune.pipeline.data import Row, raise_problems, read_table, scan_rows
 from autotune.pipeline.data_files import READERS
@@ -91,6 +92,14 @@ def require_columns(columns: Sequence[Column], asked: Mapping[str, Sequence[str]
                 problems.append(Problem(option, "", found, f"a name without {_NO_TEMPLATE}: rename it in the file"))
     if problems:
         raise ConfigError(problems)
+
+
+def require_two(columns: Sequence[Column], file: str) -> None:
+    """Raises DataError unless two columns at least have texts that vary: one to ask, one to answer."""
+    if sum(c.distinct > 1 for c in columns) < 2:
+        looks = "; ".join(f"{c.name}: {unused(c)}" for c in columns if c.distinct < 2)
+        found = f"fewer than two columns with texts that vary{f' ({looks})' if looks else ''}"
+        raise DataError([Problem(file, "", found, "a column to ask and one to answer")])
 
 
 def without_strangers(

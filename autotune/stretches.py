@@ -41,7 +41,8 @@ def stretches(
     """
     starts = sorted({_loss(trial, cost) for front in fronts for trial in front})
     found: list[Stretch] = []
-    for start, end in zip(starts, [*starts[1:], None], strict=True):
+    ends = [*starts[1:], None]
+    for start, end in zip(starts, ends, strict=False):  # without any start there is one end
         best = tuple(_best(front, gain, cost, start) for front in fronts)
         leaders = _leaders(best, gain)
         now = Stretch(_own(start, cost), None if end is None else _own(end, cost), leaders, best, best,

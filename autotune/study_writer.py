@@ -60,7 +60,7 @@ def _data(draft: Draft) -> Iterator[Line]:
         if split in draft.files:
             yield f"  {split}: {scalar(draft.files[split])}", f"{draft.rows[split]} rows, {use}"
         else:
-            yield f"  # {split}: {split}.jsonl", f"not given: 15 % of train by a hash of the prompt, {use}"
+            yield f"  # {split}: {split}.jsonl", f"not given: 15 % of train, {use}"
     yield f"  prompt: {quoted(draft.prompt)}", "{column} for a column, {{ for a brace"
     yield f"  answer: {quoted(draft.answer)}", ""
     yield "  # chat: true", "the prompt as a user's message in the model's own chat template"
@@ -98,7 +98,7 @@ def _target(draft: Draft) -> Iterator[Line]:
         yield f"    new_tokens: {draft.answer_tokens}", "about as many as the longest label has"
         yield "    # samples: 20", "undisturbed requests to time"
     else:
-        yield "  workload:", "what latency is measured on; or {prompt_tokens: 64, new_tokens: 16}, fixed lengths"
+        yield "  workload:", "what latency is measured on; or {prompt_tokens: 64, new_tokens: 16}"
         yield "    from: valid", "the validation rows' own prompts and answers"
         yield "    # samples: 20", "undisturbed requests to time"
     yield "  # context_length: 2048", "prompt and answer that the model must hold; default: what the rows need"
@@ -108,7 +108,7 @@ def _search(draft: Draft) -> Iterator[Line]:
     metric = _EXACT[draft.task == "generate"]
     yield "space: quick", "what is tried: quick, edge-cpu, full, gpu, or adapter: and deploy: inline"
     other = ("; also macro_f1" if draft.task == "choice" else
-             ", evaluate:rouge.rougeL or module:function suit long answers better")
+             "; for long answers evaluate:NAME, module:function")
     yield f"objectives: [{metric}, latency_ms.p50, size_mb]", f"what is weighed{other}"
     hints = [f"{metric} >= 0.97 * baseline", "latency_ms.p95 <= 500", "size_mb <= 500", "peak_rss_mb <= 1500"]
     yield from _limits(draft.constraints, hints)
@@ -122,7 +122,7 @@ def _search(draft: Draft) -> Iterator[Line]:
 def _limits(expressions: Sequence[str], hints: Sequence[str]) -> Iterator[Line]:
     what = "the limits that the chosen model must hold"
     if not expressions:
-        yield f"# constraints: [{', '.join(hints[:3])}]", what
+        yield f"# constraints: [{', '.join(hints[:2])}]", what
         return
     yield "constraints:", what
     for expression in expressions:

@@ -42,7 +42,11 @@ def _root() -> Path:
 @cache
 def certified() -> Path:
     """The run folder of a tiny study whose trial is certified; its store lies beside, as ``store``."""
-    done = studies.run(studies.write_study(_root(), **STUDY), _root() / "run")
+    study = studies.write_study(_root(), **STUDY)
+    for _ in range(4):  # a ratio of times is left open on a busy machine; running again certifies anew
+        done = studies.run(study, _root() / "run")
+        if done.returncode != 4:
+            break
     assert done.returncode == 0, done.stdout + done.stderr
     return _root() / "run"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def many(count: int) -> dict[str, Any]:
             changes = {"state": "PRUNED", "feasible": None, "verdicts": {}, "reason": "answers: stopped after 48 rows"}
         elif n % 50 == 8:
             changes = {"state": "FAILED", "feasible": None, "verdicts": {}, "values": {}, "reason": "train: nan"}
-        trial = finished_runs.trial(n, precision, draw.choice((4, 8, 16, 32)), accuracy, latency, latency * 1.2, **changes)
+        rank = draw.choice((4, 8, 16, 32))
+        trial = finished_runs.trial(n, precision, rank, accuracy, latency, latency * 1.2, **changes)
         trial["params"] |= {"learning_rate": 10 ** draw.uniform(-4, -2), "alpha": draw.choice((8.0, 16.0, 32.0))}
         trials.append(trial)
     best = [max((t for t in trials if t["feasible"] and t["params"]["precision"] == p),
@@ -110,3 +112,43 @@ def record(folder: Path, trials: int, name: str = "tone") -> None:
         study.add_trial(optuna.trial.create_trial(
             params=params, distributions=distributions,
             values=[params["learning_rate"] * 50, 180.0 if small else 280.0, 210.0 if small else 340.0]))
+
+
+def hostile() -> dict[str, Any]:
+    """Fields of results.json with markup in every text that a user, a model or a library may have given."""
+    bad = HOSTILE
+    changes = certified()
+    document = finished_runs.document()
+    for trial in document["trials"]:
+        trial["deploy_point"] = bad
+        trial["params"]["targets"] = bad + str(trial["number"])
+        trial["values"][f"mine:{bad}"] = finished_runs.value(0.5, 0.1, 9)
+    failed = finished_runs.trial(4, "int4", 8, 0, 0, 0, state="FAILED", feasible=None, verdicts={}, values={},
+                                 deploy_point=bad, reason=f"train: {bad}")
+    changes["certificate"] |= {"text": [bad], "method": bad}
+    changes["certificate"]["looks"][0]["constraints"][1] |= {"doubt": bad, "compared": bad, "expr": bad}
+    changes["certificate"]["looks"][0]["timing"] = {"sentence": bad}
+    point = {"label": bad, "deploy": {}, "values": {bad: finished_runs.value(1)}, "timing": None}
+    return {**changes, "trials": [*document["trials"], failed], "deploy_points": [point],
+            "dropped": [{**point, "reason": bad}], "study": {"name": bad, "config_sha256": "0" * 64},
+            "objectives": [*document["objectives"], {"name": f"mine:{bad}", "direction": "maximize", "unit": bad}],
+            "environment": {bad: bad, "libraries": {bad: bad}}}
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.text += data

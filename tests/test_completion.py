@@ -66,6 +66,14 @@ def test_the_script_for_a_shell_calls_us_back(folder: Path, shell: str) -> None:
     assert f"complete_{shell}" in done.stdout
 
 
+def test_the_script_for_the_shell_that_asks(folder: Path) -> None:
+    code = f"{sys.executable} -c \"{PROGRAM}\" --show-completion; exit $?"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=60, cwd=folder,
+                          env=studies.environment())
+    assert done.returncode == 0, done.stderr
+    assert "complete -o default -F _autotune_completion autotune" in done.stdout
+
+
 def test_paths_are_offered_as_they_were_begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder / "runs")
     assert complete_run("") == ["tone"]

@@ -130,6 +130,14 @@ def test_the_terminal_shows_a_line_a_trial_the_front_and_one_sentence(finished) 
         assert noise not in text + finished[1].stderr
 
 
+def test_a_report_of_the_whole_run_is_left(finished) -> None:  # type: ignore[no-untyped-def]
+    run, done = finished
+    assert f"Report: {run / 'report.html'}" in done.stdout
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert f'id="trial-{len(studies.results(run)["trials"]) - 1}"' in page
+    assert "PED-ANOVA" in page
+
+
 def test_trials_csv_is_a_table_of_all_trials(finished) -> None:  # type: ignore[no-untyped-def]
     table = pd.read_csv(finished[0] / "trials.csv")
     assert len(table) == 6

@@ -39,12 +39,14 @@ def test_answers_that_settle_nothing_end_with_exit_4(tmp_path: Path) -> None:
 def test_a_limit_that_this_device_does_not_hold_fails(tmp_path: Path) -> None:
     folder = bundles.copied(tmp_path / "bundle")
     limits = [{"expr": f"{key} <= {bound:g}", "objective": key, "op": "<=", "bound": bound, "baseline": None}
-              for key, bound in (("latency_ms.p50", 0.001), ("peak_rss_mb", 5000.0), ("load_ms", 1e6))]
+              for key, bound in (("latency_ms.p50", 0.001), ("peak_rss_mb", 1.0), ("load_ms", 1e6))]
     done = on_device(bundles.resealed(folder, rows_of(folder), constraints=limits), "verify.py", "--json")
     assert done.returncode == 1, done.stdout + done.stderr
     found = {limit["expr"]: limit for limit in json.loads(done.stdout)["limits"]}
-    assert [limit["verdict"] for limit in found.values()] == ["FAIL", "PASS", "PASS"]
-    assert found["peak_rss_mb <= 5000"]["n"] == 6
+    latency, memory, load = (limit["verdict"] for limit in found.values())
+    assert (memory, load) == ("FAIL", "PASS")
+    assert latency in ("FAIL", "INCONCLUSIVE")  # the latter where the machine was busy
+    assert found["peak_rss_mb <= 1"]["n"] == 6
 
 
 def test_a_model_that_generates_is_asked_and_checked_alike(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from autotune.columns import Column
 from autotune.errors import ConfigError, DataError
 from autotune.new_study import (
     Decisions,
@@ -18,6 +19,7 @@ from autotune.new_study import (
     read_columns,
     relative_to,
     require_columns,
+    require_two,
     study_name,
     without_strangers,
 )
@@ -126,6 +128,12 @@ def test_files_that_are_no_data(tmp_path: Path, name: str, found: str) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(DataError, match=found):
         read_columns(tmp_path / name)
+
+
+def test_one_column_is_not_enough() -> None:
+    columns = [Column("text", ("a", "b")), Column("messages", (None, None))]
+    with pytest.raises(DataError, match=r"fewer than two .* \(messages: null, lists or objects in every row\)"):
+        require_two(columns, "a.jsonl")
 
 
 def test_templates_name_every_column() -> None:

@@ -42,7 +42,7 @@ def test_a_group_is_one_trace_with_gaps_and_hostile_text_is_plain(tmp_path: Path
     trials[1]["params"]["targets"] = trials[1]["deploy_point"] = reports.HOSTILE
     figure = parallel_figure(read_run(finished_runs.write(tmp_path / "run", trials=trials)), 2)
     assert figure is not None
-    assert [t.meta for t in figure.data[:-1]] == ["infeasible", "feasible", "front", "chosen"]
+    assert [t.meta["group"] for t in figure.data[:-1]] == ["infeasible", "feasible", "front", "chosen"]
     assert list(figure.data[0].y)[-1] is None
     assert "<img" not in str(figure.to_json())
 

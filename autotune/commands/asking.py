@@ -58,8 +58,13 @@ class Asker:
             return None
 
         def parse(text: str) -> float | None:
-            value = float(text.replace(",", ".")) if text.strip() else None
-            if value is not None and not 0 <= value <= most:
+            if not text.strip():
+                return None
+            try:
+                value = float(text.replace(",", "."))
+            except ValueError:
+                raise ValueError(f"{text.strip()!r} is no number") from None
+            if not 0 <= value <= most:
                 raise ValueError(f"{value:g}; accepted: 0 to {most:g}")
             return value
 

@@ -55,14 +55,13 @@ def _in_run(entry: os.DirEntry[str]) -> bool:
 
 def _paths(incomplete: str, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     """The wanted entries whose path, written as the user began it, starts with ``incomplete``."""
-    begun, _, _ = incomplete.rpartition("/")
-    root = begun + "/" if begun or incomplete.startswith("/") else ""
-    found = (root + os.path.relpath(entry.path, root or ".") for entry in _entries(Path(root or ".").expanduser(), root)
-             if wanted(entry))
+    root, slash, _ = incomplete.rpartition("/")
+    folder = Path(root + slash or ".").expanduser()
+    found = (root + slash + os.path.relpath(entry.path, folder) for entry in _entries(folder) if wanted(entry))
     return sorted(path for path in found if path.startswith(incomplete))
 
 
-def _entries(folder: Path, root: str) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Visible entries to a depth, the nearest first."""
     level, seen = [folder], 0
     for _ in range(_DEPTH):

@@ -94,10 +94,11 @@ def _decide(
     """What was said, else guessed, else asked; and why, by what was decided."""
     from autotune.commands.asking import SAID, one_of, some_of
     from autotune.guess import Guess, guess_answer, guess_prompt, guess_task
-    from autotune.new_study import Decisions, require_columns
+    from autotune.new_study import Decisions, require_columns, require_two
 
     prompt = list(dict.fromkeys(prompt or ()))
     require_columns(columns, {"--prompt-column": prompt, "--answer-column": [answer] if answer else []}, file)
+    require_two(columns, file)
     rest = [c for c in columns if c.name not in prompt]
     answered = asker.settle(
         "--answer-column", f"The answer's column, one of {_listed(rest)}",

@@ -38,6 +38,7 @@ def front_figure(found: Comparison, cost: str) -> Figure:
     from plotly.graph_objects import Figure
 
     directions = dict(found.objectives)
+    furthest = max((_loss(t, cost, directions) for e in found.entrants for t in e.front), default=(0.0,))
     traces: list[dict[str, Any]] = []
     for i, entrant in enumerate(found.entrants):
         look = {"color": _COLOURS[i % len(_COLOURS)], "symbol": _SYMBOLS[i % len(_SYMBOLS)]}
@@ -45,7 +46,8 @@ def front_figure(found: Comparison, cost: str) -> Figure:
         rest = [t for t in entrant.run.complete if t not in entrant.front]
         traces += [
             _markers(found, entrant, rest, cost, {**look, "symbol": f"{look['symbol']}-open", "size": 6}, 0.45),
-            _line(front, cost, found.gain, directions, look["color"], _DASHES[i % len(_DASHES)], entrant.label),
+            _line(front, cost, found.gain, directions, furthest, {
+                "color": look["color"], "dash": _DASHES[i % len(_DASHES)], "width": 2, "shape": "hv"}, entrant.label),
             {**_markers(found, entrant, front, cost, {**look, "size": 11}, 1.0), "name": plain(entrant.label),
              "showlegend": True, "error_x": _whiskers(front, cost, look["color"]),
              "error_y": _whiskers(front, found.gain, look["color"])},
@@ -74,19 +76,20 @@ def _hover(found: Comparison, entrant: Entrant, trial: FinishedTrial) -> str:
 
 
 def _line(
-    front: Sequence[FinishedTrial], cost: str, gain: str, directions: Mapping[str, Direction], colour: str, dash: str,
-    label: str,
+    front: Sequence[FinishedTrial], cost: str, gain: str, directions: Mapping[str, Direction],
+    furthest: tuple[float, ...], line: Mapping[str, Any], label: str,
 ) -> dict[str, Any]:
-    """The corners of a front in these two: each better in ``gain`` than all that cost less."""
+    """The best ``gain`` within each budget, from the front's first corner to the ``furthest`` budget of all fronts."""
     corners: list[FinishedTrial] = []
     for trial in sorted(front, key=lambda t: (_loss(t, cost, directions), _loss(t, gain, directions))):
         if not corners or _loss(trial, gain, directions) < _loss(corners[-1], gain, directions):
             corners.append(trial)
-    return {
-        "type": "scatter", "mode": "lines", "x": [t.values[cost].value for t in corners],
-        "y": [t.values[gain].value for t in corners], "line": {"color": colour, "dash": dash, "width": 2, "shape": "hv"},
-        "showlegend": False, "legendgroup": label, "hoverinfo": "skip",
-    }
+    x, y = ([t.values[key].value for t in corners] for key in (cost, gain))
+    if corners:
+        x.append(furthest[0] if directions[cost] == "minimize" else -furthest[0])
+        y.append(y[-1])
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, "showlegend": False,
+            "legendgroup": label, "hoverinfo": "skip"}
 
 
 def _loss(trial: FinishedTrial, key: str, directions: Mapping[str, Direction]) -> tuple[float, ...]:

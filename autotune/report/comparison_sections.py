@@ -86,23 +86,27 @@ def _reference(found: Comparison) -> str:
 
 
 def _stretches(found: Comparison) -> Iterator[Section]:
+    """A section for each cost; how a lead is settled is said once."""
+    notes: tuple[str, ...] = ("Bold is settled: told apart row by row on the same rows (McNemar's exact test), or by "
+                              "intervals that do not meet.",)
     for cost, stretches in found.stretches.items():
-        rows = tuple(_stretch(found, cost, s) for s in stretches)
-        bold = frozenset(i for i, s in enumerate(stretches) if s.settled and _rivals(s) > 1)
-        if rows:
-            notes = ("Bold where it is settled: told apart row by row on the same rows (McNemar's exact test), or by "
-                     "intervals that do not meet.",)
-            yield Section(f"Best {found.gain} by {cost}", (), Grid(
-                (_named(found, cost), "best", *found.labels), rows, frozenset(), bold), notes)
+        if stretches:
+            rows = tuple(_stretch(found, cost, s) for s in stretches)
+            bold = frozenset(i for i, s in enumerate(stretches) if s.settled and _rivals(s) > 1)
+            side = "at most" if _rises(found, cost) else "at least"
+            grid = Grid((f"{side} {_named(found, cost)}", "best", *found.labels), rows, frozenset(), bold)
+            yield Section(f"Best {found.gain} by {cost}", (), grid, notes)
+            notes = ()
+
+
+def _rises(found: Comparison, cost: str) -> bool:
+    return dict(found.objectives)[cost] == "minimize"
 
 
 def _stretch(found: Comparison, cost: str, stretch: Stretch) -> tuple[str, ...]:
-    rises = dict(found.objectives)[cost] == "minimize"
     start, end = figure(stretch.start), None if stretch.end is None else figure(stretch.end)
-    if rises:
-        budget = f"from {start}" if end is None else f"{start} to {end}"
-    else:
-        budget = f"{start} and less" if end is None else f"{start} down to {end}"
+    open_end = f"{start} and {'more' if _rises(found, cost) else 'less'}"
+    budget = open_end if end is None else f"{start} to {end}"
     leaders = join([found.labels[i] for i in stretch.leaders])
     if _rivals(stretch) == 1:
         best = f"{leaders} alone"

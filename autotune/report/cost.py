@@ -37,7 +37,7 @@ def cost_sentence(cost: Mapping[str, Any]) -> str:
     """What was made, in how long, and what was not made again."""
     return (f"{_count(cost['adapters_trained'], 'adapter')} trained, "
             f"{_count(cost['artifacts_built'], 'artifact')} assembled, {cost['wall_s']:.0f} s; "
-            f"{_count(cost['stages_reused'], 'stage')} reused.")
+            f"{_count(cost.get('stages_reused', 0), 'stage')} reused.")
 
 
 def _count(number: int, noun: str) -> str:

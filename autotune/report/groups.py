@@ -10,8 +10,8 @@ from autotune.finished import FinishedRun, FinishedTrial
 
 @dataclass(frozen=True)
 class Group:
-    """``title`` is for a legend; ``symbol`` is Plotly's. Colours can be told apart on light and dark ground, also by
-    the colour-blind; the symbols differ as well."""
+    """``symbol`` is Plotly's; a reader may hide what is ``dimmed``. Colours can be told apart on light and dark
+    ground, also by the colour-blind; the symbols differ as well."""
 
     name: str
     title: str
@@ -19,18 +19,23 @@ class Group:
     symbol: str
     size: int
     opacity: float
+    dimmed: bool = False
 
 
 #: In the order in which they are drawn, the last on top.
 GROUPS = (
-    Group("stopped", "stopped early", "#8b949e", "circle-open", 8, 0.55),
-    Group("infeasible", "misses a limit", "#8b949e", "x-thin-open", 8, 0.65),
+    Group("stopped", "stopped early", "#8b949e", "circle-open", 8, 0.7, dimmed=True),
+    Group("infeasible", "misses a limit", "#8b949e", "x-thin-open", 8, 0.75, dimmed=True),
     Group("feasible", "meets the limits", "#5b8bb5", "circle", 8, 0.85),
     Group("front", "on the front", "#1f77d0", "diamond", 11, 1.0),
     Group("chosen", "chosen", "#e0701a", "star", 17, 1.0),
 )
-#: Those that a reader may hide.
-DIMMED = ("stopped", "infeasible")
+FRONT, CHOSEN = GROUPS[-2:]
+
+
+def title_of(group: Group, run: FinishedRun) -> str:
+    """For a legend: what the run chose, or what came nearest where it chose nothing."""
+    return "nearest to the limits" if group.name == "chosen" and run.selected is None else group.title
 
 
 def group_of(trial: FinishedTrial, chosen: int | None) -> str | None:

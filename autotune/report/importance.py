@@ -95,8 +95,7 @@ def _importance(
     best = min(trials // 2, max(_BEST, round(_SHARE * trials)))
 
     def loss(trial: FrozenTrial) -> float:
-        value = float(trial.values[index])
-        return -value if maximize else value
+        return -float(trial.values[index]) if maximize else float(trial.values[index])
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a target is taken to be minimized: it is, by ``loss``

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autotune.finished import FinishedRun, FinishedTrial, unit_of
-from autotune.report.groups import GROUPS, grouped
+from autotune.report.groups import CHOSEN, FRONT, GROUPS, Group, grouped, title_of
 from autotune.report.page import plain
 from autotune.report.parameters import told, varied
 from autotune.report.wording import interval, number
@@ -97,23 +97,17 @@ def parallel_figure(run: FinishedRun, chosen: int | None) -> Figure | None:
     if len(plotted) < 2 or len(found) < 2:
         return None
     at = {t.number: i for i, t in enumerate(plotted)}
-    traces = []
-    for group in GROUPS:
-        trials = groups[group.name]
-        if trials:
-            chosen_title = run.selected is not None or group.name != "chosen"
-            title = group.title if chosen_title else "nearest to the limits"
-            traces.append(_trace(group.name, title, trials, found, at))
+    traces = [_trace(group, title_of(group, run), groups[group.name], found, at) for group in GROUPS
+              if groups[group.name]]
     picked = {"type": "scatter", "mode": "lines", "x": [], "y": [], "hoverinfo": "skip", "showlegend": False,
-              "line": {"color": GROUPS[4].colour, "width": 5}, "opacity": 0.6}
+              "line": {"color": CHOSEN.colour, "width": 5}, "opacity": 0.6}
     return Figure([*traces, picked], _layout(found))
 
 
 def _trace(
-    name: str, title: str, trials: Sequence[FinishedTrial], found: Sequence[Dimension], at: dict[int, int]
+    group: Group, title: str, trials: Sequence[FinishedTrial], found: Sequence[Dimension], at: dict[int, int]
 ) -> dict[str, Any]:
     """One trace for a whole group: its lines one after the other, with a gap between."""
-    group = next(g for g in GROUPS if g.name == name)
     x: list[float | None] = []
     y: list[float | None] = []
     text: list[str] = []
@@ -123,13 +117,14 @@ def _trace(
         y += [*(d.places[i] for d in found), None]
         text += [f"<b>trial {trial.number}</b> {plain(trial.deploy_point)}<br>{plain(d.title)} {plain(d.texts[i])}"
                  for d in found] + [""]
-    strong = name in ("front", "chosen")
+    strong = group in (FRONT, CHOSEN)
     return {
         "type": "scatter", "mode": "lines+markers", "name": title, "x": x, "y": y, "text": text,
         "customdata": [t.number for t in trials for _ in range(len(found) + 1)],
         "hovertemplate": "%{text}<extra></extra>", "opacity": group.opacity if strong or len(at) <= 40 else 0.3,
-        "line": {"color": group.colour, "width": 3 if name == "chosen" else 2 if strong else 1},
-        "marker": {"color": group.colour, "size": 6 if strong else 4}, "meta": group.name,
+        "line": {"color": group.colour, "width": 3 if group == CHOSEN else 2 if strong else 1},
+        "marker": {"color": group.colour, "size": 6 if strong else 4},
+        "meta": {"group": group.name, "dimmed": group.dimmed},
     }
 
 
@@ -143,7 +138,8 @@ def _layout(found: Sequence[Dimension]) -> dict[str, Any]:
          "font": {"size": 11}, "bgcolor": "#ffffff", "borderpad": 1}
         for i, d in enumerate(found) for height, text in d.ticks
     ]
-    hidden = {"showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True}
+    hidden = {"showgrid": False, "zeroline": False, "showticklabels": False, "showline": False, "ticks": "",
+              "fixedrange": True}
     return {
         "template": "none", "height": _HEIGHT, "margin": {"l": 12, "r": 12, "t": 70, "b": 12},
         "meta": {"least_width": _WIDTH_OF_ONE * len(found)},

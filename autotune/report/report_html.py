@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from markupsafe import Markup
 
 from autotune.errors import ConfigError, Problem
 from autotune.finished import FinishedRun, measurement, unit_of
 from autotune.manifest import write_atomically
 from autotune.report import gauges
+from autotune.report.axes import axes
 from autotune.report.cost import cost_sentence
 from autotune.report.gauges import Gauge
 from autotune.report.importance import importances
 from autotune.report.page import figure_html, render
 from autotune.report.parallel_plot import parallel_figure
 from autotune.report.parameters import adapter_text
-from autotune.report.pareto_plot import axes, pareto_figure
+from autotune.report.pareto_plot import pareto_figure
 from autotune.report.time_spent import time_spent
 from autotune.report.trial_table import trial_table
 from autotune.report.verdict import Answer, answer
@@ -98,7 +100,8 @@ def report_html(run: FinishedRun) -> str:
         cost=cost_sentence(run.document["cost"]), columns=columns, rows=rows, certificate=certificate,
         looks=[_look(run, look) for look in certificate["looks"]] if certificate else [],
         points=points, point_keys=_point_keys(run, points), confidence=_confidence(run),
-        environment=_flat(run.document["environment"]), study=_study_text(run), baseline=_baseline(run),
+        environment=_flat(run.document["environment"]), study=_study(run)[1], baseline=_baseline(run),
+        subtitle=_subtitle(run),
     )
 
 
@@ -107,7 +110,7 @@ def _subject(run: FinishedRun, found: Answer) -> Subject | None:
     if found.trial is None:
         miss = run.document["nearest_miss"] or {}
         nearest = [d for d in run.document.get("dropped", ()) if d["label"] == miss.get("deploy_point")]
-        return Subject(f"nearest: {nearest[0]['label']}", "", "", "measured on the base model, before any training",
+        return Subject(f"nearest: {nearest[0]['label']}", "", "", "on the base model, before any training",
                        gauges.of_point(run, nearest[0])) if nearest else None
     trial = run.trial(found.trial)
     title = f"trial {trial.number} · {trial.deploy_point}"
@@ -116,16 +119,16 @@ def _subject(run: FinishedRun, found: Answer) -> Subject | None:
                  if k["trial"] == trial.number and k["constraints"]), None)
     if look is None:
         return Subject(title, adapter_text(trial.params), artifact,
-                       f"measured by the search on rows that it chose by; {percent(_confidence(run))} intervals",
+                       f"by the search, on rows that it chose by; {percent(_confidence(run))} intervals",
                        gauges.of_trial(run, trial))
     return Subject(title, adapter_text(trial.params), artifact,
-                   f"measured anew on rows that the search never saw; {percent(look['confidence'])} intervals",
+                   f"anew, on rows that the search never saw; {percent(look['confidence'])} intervals",
                    gauges.of_look(run, look))
 
 
 def _confidence(run: FinishedRun) -> float:
     """Of the search's intervals."""
-    return float(run.study.get("confidence", 0.95))
+    return float(_study(run)[0].get("confidence", 0.95))
 
 
 def _pareto(run: FinishedRun, chosen: int | None) -> Markup | str:
@@ -183,6 +186,13 @@ def _baseline(run: FinishedRun) -> tuple[str, Mapping[str, Measurement]] | None:
     return (found["deploy_point"], _measured(run, found["values"])) if found else None
 
 
+def _subtitle(run: FinishedRun) -> str:
+    study = _study(run)[0]
+    told = [run.name, study.get("model"), (study.get("target") or {}).get("provider"),
+            run.document["environment"].get("cpu")]
+    return " · ".join(str(part) for part in told if part)
+
+
 def _flat(found: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     """A line a leaf, ``libraries.torch`` for what lies deeper."""
     lines: list[tuple[str, str]] = []
@@ -191,5 +201,9 @@ def _flat(found: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     return lines
 
 
-def _study_text(run: FinishedRun) -> str:
-    return (run.root / "study.yaml").read_text(encoding="utf-8")
+def _study(run: FinishedRun) -> tuple[Mapping[str, Any], str]:
+    """study.yaml as it was resolved and as it is written; empty where the folder has lost it."""
+    try:
+        return run.study, (run.root / "study.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError, ConfigError):
+        return {}, ""

@@ -10,7 +10,7 @@ const autotune = (() => {
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
 
   // Plotly takes colours, not CSS: they are read from the page, where the theme has been applied.
-  function colours(figure) {
+  function colours(figure, layout) {
     const style = getComputedStyle(figure);
     const ground = getComputedStyle(figure.closest(".card") || document.body).backgroundColor;
     const update = {
@@ -18,10 +18,10 @@ const autotune = (() => {
       "hoverlabel.bordercolor": style.borderTopColor, "hoverlabel.font.color": style.color,
       "modebar.bgcolor": "rgba(0,0,0,0)", "modebar.color": style.borderTopColor, "modebar.activecolor": style.color,
     };
-    (figure.layout?.annotations || []).forEach((annotation, i) => {
+    (layout.annotations || []).forEach((annotation, i) => {
       if (annotation.bgcolor) update[`annotations[${i}].bgcolor`] = ground; // a ground of its own is the page's
     });
-    for (const axis of Object.keys(figure.layout || {}).filter((key) => /^[xy]axis\d*$/.test(key))) {
+    for (const axis of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
       for (const line of ["gridcolor", "linecolor", "zerolinecolor", "tickcolor"]) {
         update[`${axis}.${line}`] = style.borderTopColor;
       }
@@ -29,10 +29,18 @@ const autotune = (() => {
     return update;
   }
 
+  // What relayout does with a path such as "annotations[0].bgcolor", before there is anything to lay out anew.
+  function put(object, path, value) {
+    const names = path.split(/[.[\]]+/);
+    const last = names.pop();
+    for (const name of names) object = object[name] ??= {};
+    object[last] = value;
+  }
+
   function recolour() {
     button.textContent = isDark() ? "Light" : "Dark";
     button.setAttribute("aria-label", `Change to the ${isDark() ? "light" : "dark"} theme`);
-    for (const figure of figures) if (figure.layout) Plotly.relayout(figure, colours(figure));
+    for (const figure of figures) if (figure.layout) Plotly.relayout(figure, colours(figure, figure.layout));
   }
 
   function setTheme(theme) {
@@ -66,9 +74,10 @@ const autotune = (() => {
     await unpack();
     for (const figure of figures) {
       const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
+      Object.assign(layout, touch);
+      for (const [path, colour] of Object.entries(colours(figure, layout))) put(layout, path, colour);
       figure.replaceChildren();
-      await Plotly.newPlot(figure, data, { ...layout, ...touch }, config);
-      await Plotly.relayout(figure, colours(figure));
+      await Plotly.newPlot(figure, data, layout, config);
     }
   }
 

@@ -5,49 +5,50 @@
   const pareto = $("pareto"), parallel = $("parallel"), table = $("trials");
   const rows = table ? [...table.tBodies[0].rows] : [];
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
-  const HIDEABLE = new Set(["stopped", "infeasible"]);
   let brushed = null; // the trials that were boxed in, or null for all
   let lines = null; // the heights of the parallel lines before any was filtered out
 
   // -- the plot of two quantities: trace 0 is the front, the last one rings a trial, one a group lies between
 
+  function shownAxes() {
+    const { axes } = pareto.layout.meta;
+    return [axes[$("axis-across").value], axes[$("axis-up").value]];
+  }
+
   function showAxes() {
-    const { axes, columns, fronts, unplotted } = pareto.layout.meta;
-    const [x, y] = [axes[$("axis-across").value], axes[$("axis-up").value]];
-    const shown = $("show-dimmed").checked ? "shown" : "shown_feasible";
-    const staircase = fronts[x.key][y.key];
-    pareto.data.forEach((trace, index) => {
-      if (index === 0) {
-        Object.assign(trace, staircase);
-        trace.line.shape = x.direction === "minimize" ? "hv" : "vh";
-      } else if (index < pareto.data.length - 1) {
-        const group = index - 1;
-        for (const [side, key] of [["x", x.key], ["y", y.key]]) {
-          const column = columns[key];
-          trace[side] = column.value[group];
-          trace[`error_${side}`] = {
-            ...trace[`error_${side}`], array: column.plus[group], arrayminus: column.minus[group],
-          };
-        }
+    const { columns, fronts, box } = pareto.layout.meta;
+    const [x, y] = shownAxes();
+    const [front, ...groups] = pareto.data;
+    const ring = groups.pop();
+    Object.assign(front, fronts[x.key][y.key]);
+    front.line.shape = x.direction === "minimize" ? "hv" : "vh";
+    groups.forEach((trace, group) => {
+      for (const [side, key] of [["x", x.key], ["y", y.key]]) {
+        const { value, plus, minus } = columns[key];
+        trace[side] = value[group];
+        trace[`error_${side}`] = { ...trace[`error_${side}`], array: plus[group], arrayminus: minus[group] };
       }
     });
+    [ring.x, ring.y] = pickedPoint();
     const layout = { ...pareto.layout };
+    const shown = $("show-dimmed").checked ? "shown" : "shown_feasible";
     for (const [side, axis] of [["xaxis", x], ["yaxis", y]]) {
       layout[side] = { ...layout[side], title: { ...layout[side].title, text: axis.title }, range: axis[shown] };
     }
-    const limited = [x, y].flatMap((axis) => axis.limits);
-    const box = { type: "rect", layer: "below", fillcolor: "rgba(46,160,67,0.12)",
-      line: { color: "#2ea043", width: 1, dash: "dot" },
-      x0: x.allowed[0], x1: x.allowed[1], y0: y.allowed[0], y1: y.allowed[1] };
-    layout.shapes = limited.length ? [box] : [];
+    const sides = { x0: x.allowed[0], x1: x.allowed[1], y0: y.allowed[0], y1: y.allowed[1] };
+    layout.shapes = x.limits.length || y.limits.length ? [{ ...box, ...sides }] : [];
     Plotly.react(pareto, pareto.data, layout);
-    const elsewhere = unplotted.filter((limit) => !limited.includes(limit));
+    noteAxes();
+  }
+
+  function noteAxes() {
+    const limited = shownAxes().flatMap((axis) => axis.limits);
+    const elsewhere = pareto.layout.meta.limits.filter((limit) => !limited.includes(limit));
     $("axes-note").textContent = [
       limited.length ? `Shaded: ${limited.join(" and ")}.` : "",
       elsewhere.length ? `Not on these axes: ${elsewhere.join(", ")}.` : "",
       "Whiskers are intervals; the dotted line joins the trials that none is better than in both.",
     ].filter(Boolean).join(" ");
-    ring();
   }
 
   function changeAxis(changed, other) {
@@ -58,9 +59,10 @@
 
   function showDimmed() {
     const visible = $("show-dimmed").checked;
-    Plotly.restyle(pareto, { visible }, pareto.layout.meta.dimmed);
-    const hideable = parallel ? parallel.data.flatMap((trace, i) => (HIDEABLE.has(trace.meta) ? [i] : [])) : [];
-    if (hideable.length) Plotly.restyle(parallel, { visible }, hideable);
+    for (const plot of [pareto, parallel]) {
+      const dimmed = (plot?.data || []).flatMap((trace, i) => (trace.meta?.dimmed ? [i] : []));
+      if (dimmed.length) Plotly.restyle(plot, { visible }, dimmed);
+    }
     showAxes();
   }
 
@@ -68,15 +70,18 @@
 
   let picked = null;
 
+  function pickedPoint() {
+    for (const trace of pareto.data.slice(1, -1)) {
+      const i = trace.visible === false ? -1 : trace.customdata.indexOf(picked);
+      if (i >= 0) return [[trace.x[i]], [trace.y[i]]];
+    }
+    return [[], []];
+  }
+
   function ring() {
     if (!pareto?.data) return;
-    const last = pareto.data.length - 1;
-    let [x, y] = [[], []];
-    pareto.data.slice(1, last).forEach((trace) => {
-      const i = picked === null ? -1 : trace.customdata.indexOf(picked);
-      if (i >= 0 && trace.visible !== false) [x, y] = [[trace.x[i]], [trace.y[i]]];
-    });
-    Plotly.restyle(pareto, { x: [x], y: [y] }, [last]);
+    const [x, y] = pickedPoint();
+    Plotly.restyle(pareto, { x: [x], y: [y] }, [pareto.data.length - 1]);
   }
 
   function thicken() {
@@ -182,7 +187,7 @@
     up.addEventListener("change", () => changeAxis(up, across));
     $("show-dimmed").addEventListener("change", showDimmed);
     pareto.on("plotly_click", (event) => pick(event.points[0].customdata));
-    showAxes();
+    noteAxes();
   }
 
   function wireParallel() {
