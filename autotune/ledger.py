@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autotune.constraints import Constraint
 from autotune.pareto import Candidate, feasible
-from autotune.proposals import annotate, fixed_ask, keep, recorded
+from autotune.proposals import END_REASON, annotate, fixed_ask, keep, recorded
 from autotune.report.terminal import describe
 from autotune.report.wording import measured
 from autotune.stats import Measurement
@@ -110,7 +110,7 @@ class Ledger:
 
     def _end(self, trial: Trial, stage: str, reason: str, state: TrialState) -> None:
         keep(trial, failure=[stage, reason])
-        trial.set_user_attr("reason", f"{stage}: {reason}")
+        trial.set_user_attr(END_REASON, f"{stage}: {reason}")
         self._study.tell(trial, state=state)
 
 

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autotune.pareto import Direction
 from autotune.report.terminal import describe
+from autotune.report.wording import number
 from autotune.schedule import ask_seed, first_points
 from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space
@@ -21,6 +22,8 @@ from search_spaces.space import Space
 ADAPTER = "adapter"
 #: The system attribute that autotune reads back; user attributes are for people, who see them all.
 RECORD = "autotune"
+#: Why a trial was stopped or failed; attributes are shown by the alphabet, and this one should come early.
+END_REASON = "end_reason"
 _BASELINE = "baseline"
 _DUPLICATE = "duplicate_of"
 _DUPLICATES_BEFORE_GIVING_UP = 50
@@ -75,18 +78,19 @@ class Proposals:
             trial.set_constraint(expr, violation)
         self._study.tell(trial, list(values))
 
-    def note_baseline(self, trial: Trial, values: Mapping[str, float]) -> None:
-        """Keep what an adapter scored at the highest precision, which relative limits may rest on."""
+    def note_baseline(self, trial: Trial, values: Mapping[str, float], shown: Sequence[str] = ()) -> None:
+        """Keep what an adapter scored at the highest precision, which relative limits may rest on; people see those
+        that are ``shown``."""
         keep(trial, **{_BASELINE: dict(values)})
-        for key, value in values.items():
-            trial.set_user_attr(f"{key} at the highest precision", value)
+        for key in shown:
+            trial.set_user_attr(f"{key} at the highest precision", number(values[key]))
 
     def baselines(self) -> list[tuple[AdapterParams, dict[str, float]]]:
         """What was noted so far, in the order of the proposals."""
         return [(_adapter(t), recorded(t)[_BASELINE]) for t in self._proposed() if _BASELINE in recorded(t)]
 
     def fail(self, trial: Trial, reason: str) -> None:
-        trial.set_user_attr("reason", reason)
+        trial.set_user_attr(END_REASON, reason)
         self._study.tell(trial, state=TrialState.FAIL)
 
     def annotate(self, words: Mapping[str, str]) -> None:

@@ -178,7 +178,7 @@ class StudyLoop:
         if self._limits.need_tuned:
             scored = self._scorer.score(entry, self._at.reference)
             values = {key: m.value for key, m in scored.values.items()}
-            self._proposals.note_baseline(proposal, values)
+            self._proposals.note_baseline(proposal, values, self._adapter_keys)
             self._limits.learn_tuned(params, values)
         if unresolved := self._limits.unresolved():
             raise StudyError(f"{unresolved}: the baseline has no such value, so the limit cannot be held")

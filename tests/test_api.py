@@ -30,8 +30,10 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     """A folder in which the documentation's program ran, with a tiny study in the example's place."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "examples" / "tone").mkdir(parents=True)
-    studies.write_study(folder / "examples" / "tone", name="tone", constraints=["accuracy >= 0.05", "size_mb <= 40"],
-                        certificate={"finalists": 1, "time": "5s"}, budget={"adapters": 1})
+    space = {**studies.study()["space"], "deploy": [{"precision": ["int8", "int4"]}]}
+    studies.write_study(folder / "examples" / "tone", name="tone", space=space, budget={"adapters": 1},
+                        constraints=["accuracy >= 0.05", "size_mb <= 40"],
+                        certificate={"finalists": 1, "time": "5s"})
     (folder / "program.py").write_text(documented(), encoding="utf-8")
     done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=300,
                           env={**studies.environment(), "AUTOTUNE_STORE": str(folder / "store")})
@@ -141,7 +143,7 @@ def test_a_notebook_shows_the_outcome_and_no_markup_of_the_datas(tmp_path: Path)
 
 def test_everything_wrong_is_raised_and_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOTUNE_STORE", str(tmp_path / "store"))
-    study = studies.write_study(tmp_path / "s" if (tmp_path / "s").mkdir() is None else tmp_path)
+    study = studies.write_study(tmp_path)
     with pytest.raises(autotune.ConfigError) as caught:
         autotune.run({**studies.study(), "objectives": ["acuracy"], "policy": "best"}, base_dir=study.parent)
     assert {p.where for p in caught.value.problems} == {"objectives[0]", "policy"}

@@ -52,9 +52,9 @@ def test_people_read_words_and_numbers_with_their_intervals(tmp_path: Path) -> N
         "adapter": "r 8, alpha 16, lr 0.001, all-linear, 2 epochs", "deploy_point": "int8-b32",
         "accuracy": "0.625 [0.539, 0.704] (n = 128)", "size_mb": "200 MB (n = 1)",
         "feasible": "yes", "accuracy >= 0.6": "INCONCLUSIVE", "size_mb <= 400": "PASS"}
-    assert stopped.user_attrs["reason"].startswith("answers: stopped after 32 of 128 rows")
+    assert stopped.user_attrs["end_reason"].startswith("answers: stopped after 32 of 128 rows")
     assert "feasible" not in stopped.user_attrs
-    assert failed.user_attrs["reason"] == "assemble: no space left"
+    assert failed.user_attrs["end_reason"] == "assemble: no space left"
 
 
 def test_the_study_says_what_it_is_and_writes_only_what_changed(tmp_path: Path) -> None:

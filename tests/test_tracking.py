@@ -204,7 +204,8 @@ def test_settings_are_ours_for_as_long_as_it_takes(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_command_loses_nothing_to_a_dead_server_and_logs_later(tmp_path: Path, uri: str) -> None:
-    study = studies.write_study(tmp_path, budget={"adapters": 1})
+    space = {**studies.study()["space"], "deploy": [{"precision": "int4"}]}
+    study = studies.write_study(tmp_path, budget={"adapters": 1}, space=space)
     out = tmp_path / "tiny-run"
     refused = studies.run(study, out, "--mlflow-artifacts")
     assert (refused.returncode, out.exists()) == (2, False)

@@ -17,16 +17,16 @@ def proposals_name(study: str) -> str:
 
 
 def visible_words(file: StudyFile, document: Mapping[str, Any]) -> dict[str, str]:
-    """The visible study, as results.json has it so far."""
+    """The visible study, as results.json has it so far; what is asked first comes first, as five are shown at once."""
     return {
+        "outcome": outcome(document),
+        "front": join([_on_front(t) for t in document["trials"] if t["on_front"]] or ["no trial"]),
+        "limits": "; ".join(_limit(c) for c in document["constraints"]) or "none",
         "about": "A trial is an adapter at a deploy point, measured on the exported artifact. "
                  f"What the sampler was told of each adapter is in {proposals_name(file.name)}.",
         "model": file.model,
         "target": _target(file.target),
-        "limits": "; ".join(_limit(c) for c in document["constraints"]) or "none",
         "baseline": _baseline(document),
-        "front": join([_on_front(t) for t in document["trials"] if t["on_front"]] or ["no trial"]),
-        "outcome": outcome(document),
     }
 
 
