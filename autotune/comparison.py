@@ -99,7 +99,7 @@ def compare(
     fronts = [e.front for e in entrants]
     return Comparison(
         entrants, objectives, left_out, study_differences(runs), environment_differences(runs),
-        tuple(_warnings(runs, labels, timed, targets)), covered(fronts, objectives, [r.constraints for r in runs]),
+        tuple(_warnings(runs, labels, objectives, targets)), covered(fronts, objectives, [r.constraints for r in runs]),
         gain[0], {cost[0]: stretches(fronts, gain, cost, settled) for cost in costs},
         tuple(_best(policy, entrants, objectives) for policy in POLICIES
               if any(pareto.goes_by(policy, key) for key, _ in objectives)))
@@ -169,14 +169,16 @@ def _contrast(
 
 
 def _warnings(
-    runs: Sequence[FinishedRun], labels: Sequence[str], timed: Sequence[str], targets: Sequence[Difference]
+    runs: Sequence[FinishedRun], labels: Sequence[str], objectives: Sequence[tuple[str, Direction]],
+    targets: Sequence[Difference],
 ) -> list[str]:
-    found = []
+    found, timed = [], [key for key, _ in objectives if is_of_the_target(key)]
+    keys = {run.data_key for run in runs} if any(is_answers(key) for key, _ in objectives) else set()
     if timed and targets:
         fields = "; ".join(f"{d.where}: {d.told(labels)}" for d in targets)
         found.append(f"{', '.join(timed)}: measured on different targets ({fields}). Differences are not those of the "
                      "models alone.")
-    if None in (keys := {run.data_key for run in runs}):
+    if None in keys:
         found.append("It is not known whether the runs' rows are the same: accuracies may be of different rows.")
     elif len(keys) > 1:
         found.append("The runs' data differ (rows, prompts or tokens): accuracies may be of different rows, and "

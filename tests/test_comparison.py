@@ -94,6 +94,12 @@ def test_accuracy_and_size_may_be_compared_across_targets(tmp_path: Path) -> Non
     assert found.warnings == ()
 
 
+def test_rows_do_not_matter_where_no_answers_are_compared(tmp_path: Path) -> None:
+    found = compared(write(tmp_path / "a", objectives=[SIZE]), write(tmp_path / "b", data="data/2"))
+    assert found.warnings == ()
+    assert (found.gain, found.stretches) == ("size_mb", {})
+
+
 def test_limits_that_differ_are_said(tmp_path: Path) -> None:
     found = compared(write(tmp_path / "a"), write(tmp_path / "b", constraints=[]))
     assert "limits differ" in found.warnings[0]

@@ -80,6 +80,13 @@ def test_nothing_that_fits_is_exit_3_and_a_bound_that_would(folder: Path) -> Non
     assert found["nearest_miss"]["relax_one"][0]["relax_to"] == "accuracy >= 0.75"
 
 
+def test_a_run_without_limits_is_chosen_from_as_a_whole(tmp_path: Path) -> None:
+    done = call(finished_runs.write(tmp_path / "run", constraints=[]))
+    assert done.exit_code == 0
+    assert "4 of 4 complete trials fit, as there are no limits." in done.stdout
+    assert "Its limits" not in done.stdout
+
+
 def test_every_problem_is_said_at_once(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "autotune", "select", str(folder), "--require", "acuracy >= 1", "--require", "x",

@@ -22,7 +22,8 @@ def sections(run: FinishedRun, found: Selection, replaced: bool, written: str | 
         return [opening, *_missed(run, found.shortfall), *_unknown(found)]
     assert found.choice is not None
     choice = found.choice
-    return [opening, _chosen(run, found, choice), _held(choice), _others(run, choice), *_unknown(found),
+    held = [_held(choice)] if choice.held else []
+    return [opening, _chosen(run, found, choice), *held, _others(run, choice), *_unknown(found),
             _proof(run, found, choice.trial), _artifact(run, choice.trial, written)]
 
 
@@ -32,10 +33,10 @@ def name(trial: FinishedTrial) -> str:
 
 def _limits_line(run: FinishedRun, found: Selection, replaced: bool) -> str:
     count = f"{found.feasible} of {len(run.complete)} complete trials"
+    if not found.constraints:
+        return f"{count} fit, as there are no limits."
     fit = "meets" if found.feasible == 1 else "meet"
     limits = f"{count} {fit} {join([_limit(c.expr, c.baseline) for c in found.constraints])}"
-    if not found.constraints:
-        return f"{count}, as there are no limits."
     if not replaced:
         return f"{limits}: the study's own limits."
     gone = [c.expr for c in run.constraints if c.expr not in {asked.expr for asked in found.constraints}]
