@@ -60,3 +60,11 @@ def test_one_trial_has_nothing_to_compare(tmp_path: Path) -> None:
     trial = finished_runs.trial(0, "int4", 8, 0.7, 180, 210)
     run = read_run(finished_runs.write(tmp_path / "run", trials=[trial], front=[], selected=None))
     assert parallel_figure(run, None) is None
+
+
+def test_a_long_name_is_folded_and_its_unit_stands_below(tmp_path: Path) -> None:
+    figure = parallel_figure(read_run(finished_runs.write(tmp_path / "run")), 2)
+    assert figure is not None
+    titles = [a.text for a in figure.layout.annotations if a.text.startswith("<b>")]
+    assert titles == ["<b>rank</b>", "<b>precision</b>", "<b>accuracy</b>", "<b>latency_<br>ms.p50<br>(ms)</b>",
+                      "<b>size_mb<br>(MB)</b>"]

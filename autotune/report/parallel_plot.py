@@ -20,7 +20,7 @@ from autotune.report.wording import interval, number
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_HEIGHT = 400
+_HEIGHT = 414
 _WIDTH_OF_ONE = 96
 #: Up to as many values a numeric parameter is shown as steps of equal height, as what a list in the study gave.
 _STEPS = 6
@@ -141,7 +141,7 @@ def _layout(found: Sequence[Dimension]) -> dict[str, Any]:
     hidden = {"showgrid": False, "zeroline": False, "showticklabels": False, "showline": False, "ticks": "",
               "fixedrange": True}
     return {
-        "template": "none", "height": _HEIGHT, "margin": {"l": 12, "r": 12, "t": 70, "b": 12},
+        "template": "none", "height": _HEIGHT, "margin": {"l": 12, "r": 12, "t": 84, "b": 12},
         "meta": {"least_width": _WIDTH_OF_ONE * len(found)},
         "xaxis": {**hidden, "range": [-0.6, len(found) - 0.6]}, "yaxis": {**hidden, "range": [-0.06, 1.06]},
         "annotations": annotations, "hovermode": "closest", "dragmode": "select", "hoverlabel": {"align": "left"},
@@ -153,9 +153,11 @@ def _layout(found: Sequence[Dimension]) -> dict[str, Any]:
 
 
 def _folded(title: str) -> str:
-    """A long name on two lines, cut at an underscore or a point near its middle."""
-    cuts = [i + 1 for i, sign in enumerate(title[:-1]) if sign in "_. :"]
-    if len(title) <= 12 or not cuts:
-        return plain(title)
-    cut = min(cuts, key=lambda i: abs(i - len(title) / 2))
-    return f"{plain(title[:cut])}<br>{plain(title[cut:])}"
+    """A name with its unit below; a long one on two lines, cut at an underscore or a point near its middle."""
+    name, bracket, unit = title.partition(" (")
+    lines = [name]
+    cuts = [i + 1 for i, sign in enumerate(name[:-1]) if sign in "_. :"]
+    if len(name) > 12 and cuts:
+        cut = min(cuts, key=lambda i: abs(i - len(name) / 2))
+        lines = [name[:cut], name[cut:]]
+    return "<br>".join(map(plain, [*lines, bracket.strip() + unit] if unit else lines))

@@ -81,9 +81,15 @@ const autotune = (() => {
     }
   }
 
+  // On paper: light, and no wider than a sheet is.
   let before;
-  addEventListener("beforeprint", () => { before = root.dataset.theme; setTheme("light"); });
-  addEventListener("afterprint", () => setTheme(before));
+  const resize = (size) => { for (const figure of figures) if (figure.layout) Plotly.relayout(figure, size(figure)); };
+  addEventListener("beforeprint", () => {
+    before = root.dataset.theme;
+    setTheme("light");
+    resize((figure) => ({ width: Math.min(figure.clientWidth, 660) }));
+  });
+  addEventListener("afterprint", () => { setTheme(before); resize(() => ({ width: null, autosize: true })); });
   system.addEventListener("change", recolour);
   button.hidden = false;
   button.addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));

@@ -101,10 +101,12 @@
     ring();
     thicken();
     const row = picked === null ? null : $(`trial-${picked}`);
-    const titles = table ? [...table.tHead.rows[0].cells] : [];
-    const told = row ? [...row.cells].slice(1).flatMap((cell, i) => (
-      titles[i + 1].classList.contains("more") ? [] : [`${titles[i + 1].textContent.trim()} ${cell.innerText.replace(/\s+/g, " ").trim()}`]
-    )) : [];
+    const titles = [...table.tHead.rows[0].cells];
+    const told = row ? [...row.cells].slice(1).flatMap((cell, i) => {
+      const title = titles[i + 1], note = cell.querySelector("small")?.textContent;
+      const said = [title.textContent.trim(), cell.firstChild.textContent.trim(), note].filter(Boolean).join(" ");
+      return title.classList.contains("more") ? [] : [said];
+    }) : [];
     if ($("picked")) $("picked").textContent = row ? `Trial ${picked}: ${told.join(" · ")}` : "";
   }
 
