@@ -108,13 +108,14 @@ class Run:
             ConfigError: no such trial, or it has no answers on disk (it failed, or scoring was stopped early).
         """
         from autotune.frames import predictions_frame
+        from autotune.predictions import path_of
 
         found = self.finished.trial(trial)
-        name = f"{'certificate-' * certified}trial-{trial}.csv"
+        path = path_of(self.folder / "predictions", trial, certified=certified)
         try:
-            return predictions_frame(self.folder / "predictions" / name)
+            return predictions_frame(path)
         except FileNotFoundError:
-            raise ConfigError([Problem(str(self.folder), f"predictions/{name}", f"not there; trial {trial} is "
+            raise ConfigError([Problem(str(self.folder), f"predictions/{path.name}", f"not there; trial {trial} is "
                                        f"{found.state}", self._with_predictions(certified))]) from None
 
     def log_to_mlflow(self, uri: str, *, artifact: bool = False) -> Logged:

@@ -11,7 +11,6 @@ from autotune.contrast import Contrast, Right, contrast
 from autotune.covered import Covered, covered
 from autotune.errors import ConfigError, Problem
 from autotune.finished import FinishedRun, FinishedTrial
-from autotune.limits import is_answers
 from autotune.pareto import POLICIES, Direction, Policy
 from autotune.selection import same_rows
 from autotune.stretches import Stretch, stretches
@@ -22,6 +21,7 @@ from autotune.study_differences import (
     study_differences,
     target_differences,
 )
+from objectives.base import is_answers
 
 
 @dataclass(frozen=True)

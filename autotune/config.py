@@ -21,7 +21,7 @@ from autotune.constraints import ACCEPTED, Constraint, parse
 from autotune.errors import BaseModelError, ConfigError, Problem
 from autotune.pipeline.base_model import resolve
 from autotune.study_file import StudyFile, parse_duration
-from objectives.base import Objective, parse_key
+from objectives.base import SHARES, Objective, parse_key
 from objectives.templates import template_columns
 from search_spaces.space import Space, parse_space
 
@@ -147,7 +147,7 @@ def _constraints(raw: Any, task: Any, name: str, problems: list[Problem]) -> lis
             problems.append(Problem(name, where, *_split(error)))
             continue
         problems += _task_problem(objective, task, name, where)
-        share = objective.name in ("accuracy", "macro_f1", "exact_match")
+        share = objective.name in SHARES
         if share and not constraint.relative and not 0 <= constraint.bound <= 1:
             problems.append(Problem(name, where, f"the bound {constraint.bound:g}", "a share from 0 to 1"))
         found.append(constraint)

@@ -8,9 +8,8 @@ from typing import Literal
 
 from autotune.paired import mcnemar
 from autotune.stats import Measurement
+from objectives.base import ROW_SHARES
 
-#: Metrics that are the share of rows answered right, so that two trials can be compared row by row.
-_SHARES = ("accuracy", "exact_match")
 Right = Sequence[bool]
 
 
@@ -44,7 +43,7 @@ def contrast(
     """
     difference = first.value - second.value
     share = difference / abs(second.value) if second.value else None
-    if rows is not None and key in _SHARES:
+    if rows is not None and key in ROW_SHARES:
         p_value = mcnemar(*rows, confidence).p_value
         return Contrast(difference, share, p_value <= 1 - confidence, "rows", p_value, len(rows[0]))
     above, below = (first, second) if difference >= 0 else (second, first)

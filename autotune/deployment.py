@@ -102,11 +102,7 @@ def rows_of(run: FinishedRun, store: Store, split: Split, found: Deployment) -> 
 
 def stored_data(run: FinishedRun, store: Store) -> TokenizedData | None:
     """The run's token ids, while the store has them."""
-    try:
-        name = json.loads((run.root / "inputs.json").read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError):
-        return None
-    entry = stored(store, name)
+    entry = stored(store, run.data_key) if run.data_key else None
     return TokenizedData.load(entry.path / DATA_FILE) if entry else None
 
 

@@ -7,6 +7,7 @@ hard links) and the answers to the validation rows. Made for a finalist: its tim
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,11 +110,13 @@ def estimate(
     epochs: float, steps: int | None, batch_size: int, gflops: float, prompt_tokens: int, new_tokens: int,
     samples: int, free_disk: float, free_memory: float, base_precision: BasePrecision = "fp32",
     base_bytes: float = 0.0, have_template: bool = False, have_points: int = 0, certifying: Certifying | None = None,
+    time_s: float = math.inf,
 ) -> Estimate:
     """``epochs``, ``steps`` and ``batch_size`` are the space's typical ones; ``gflops`` this machine's rate.
 
     ``base_precision`` is the hungriest that training may use. ``base_bytes`` is the base model's folder
-    where it is still to be made, ``have_template`` and ``have_points`` what the store holds already.
+    where it is still to be made, ``have_template`` and ``have_points`` what the store holds already. ``time_s`` is
+    the search's budget, which a certificate comes on top of.
     """
     total_trials = min(adapters * len(points), trials or adapters * len(points))
     missing = _largest_missing(facts, points, have_points)
@@ -125,20 +128,15 @@ def estimate(
     per_trial = scoring + _assembly_seconds(facts, points)
     started = _START_S + _LOAD_S_PER_GB * facts.parameters * 4 / 1e9
     # The untrained base answers the validation rows too.
-    seconds = started + once + scoring + adapters * per_adapter + total_trials * per_trial
-    finalist = 0.0
-    if certifying:
-        request = prompt_tokens + _GENERATED_TOKEN * new_tokens
-        timed = _scoring_seconds(facts, _TURNS * certifying.requests * request, gflops) + _FIXED_S_PER_TRIAL
-        asked = _scoring_seconds(facts, sum(len(e.prompt) for e in data.test), gflops)
-        finalist = min(timed, certifying.max_seconds) + certifying.sustain_seconds + asked + 2 * _FIXED_S_PER_TRIAL
+    search = min(started + once + scoring + adapters * per_adapter + total_trials * per_trial, time_s)
+    finalist = _finalist_seconds(facts, data, certifying, prompt_tokens + _GENERATED_TOKEN * new_tokens, gflops)
     disk = base_bytes + _study_disk(facts, points, missing, adapters, total_trials, have_template)
     stages = _memory(facts, data, points, batch_size, base_precision, bool(missing), have_template)
     hungriest = max(stages, key=lambda name: stages[name])
     memory = stages[hungriest]
     misfits = shortage(disk, memory, free_disk, free_memory, hungriest)
     return Estimate(
-        adapters, total_trials, per_adapter, per_trial, seconds + finalist, disk, memory, misfits, once, hungriest,
+        adapters, total_trials, per_adapter, per_trial, search + finalist, disk, memory, misfits, once, hungriest,
         finalist,
     )
 
@@ -215,6 +213,17 @@ def _training_seconds(
 def _scoring_seconds(facts: ModelFacts, tokens: float, gflops: float) -> float:
     body = facts.parameters - facts.embedding_parameters
     return tokens * 2 * body / (gflops * 1e9 * _SCORING_EFFICIENCY)
+
+
+def _finalist_seconds(
+    facts: ModelFacts, data: TokenizedData, certifying: Certifying | None, request: int, gflops: float
+) -> float:
+    """``request`` is what one costs, in tokens of a prompt."""
+    if certifying is None:
+        return 0.0
+    timed = _scoring_seconds(facts, _TURNS * certifying.requests * request, gflops) + _FIXED_S_PER_TRIAL
+    asked = _scoring_seconds(facts, sum(len(e.prompt) for e in data.test), gflops)
+    return min(timed, certifying.max_seconds) + certifying.sustain_seconds + asked + 2 * _FIXED_S_PER_TRIAL
 
 
 def _assembly_seconds(facts: ModelFacts, points: Sequence[DeployParams]) -> float:

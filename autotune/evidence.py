@@ -9,11 +9,10 @@ from autotune import paired, power, stats
 from autotune.certificate import Tested
 from autotune.constraints import Constraint
 from autotune.stats import Measurement
-from objectives.base import parse_key
+from objectives import exact
+from objectives.base import ROW_SHARES, parse_key
 from objectives.latency import VALUES
 from objectives.steadiness import Steadiness, borne_out
-
-_SHARES = ("accuracy", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Measured:
 def from_two(constraint: Constraint, ratios: Mapping[str, Measurement]) -> bool:
     """Whether a limit is told from two intervals, its model's own and the baseline's: neither paired by rows nor a
     ratio of timings by turns."""
-    known = constraint.objective in _SHARES or (not constraint.offset and constraint.objective in ratios)
+    known = constraint.objective in ROW_SHARES or (not constraint.offset and constraint.objective in ratios)
     return constraint.relative and not known
 
 
@@ -50,7 +49,7 @@ def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None
     if constraint.relative:
         return _relative(constraint, found, baseline, confidence)
     value, bound = found.values[constraint.objective], constraint.bound
-    if constraint.objective in _SHARES:
+    if constraint.objective in ROW_SHARES:
         right, n = sum(found.right), len(found.right)
         return Tested(value, bound, constraint.objective, "test rows",
                       lambda: power.rows_to_settle(right, n, bound, constraint.op, confidence))
@@ -85,7 +84,7 @@ def _relative(
         raise KeyError(f"the baseline of {constraint.expr} was not measured")
     times = f"{share:g} × " if share != 1 else ""
     what = f"{key} less {times}the baseline's"
-    if key in _SHARES:
+    if key in ROW_SHARES:
         difference = paired.difference_to_share(found.right, baseline.right, share, offset, confidence)
         return Tested(difference, offset, what, "test rows", lambda: power.rows_to_settle_paired(
             found.right, baseline.right, share, offset, confidence))
@@ -116,12 +115,7 @@ def _difference(mine: Measurement, theirs: Measurement, share: float) -> Measure
                        min(mine.n, theirs.n), mine.unit)
 
 
-def requests_needed(keys: Sequence[str], confidence: float, fewest: int = 50) -> int:
-    """Requests to time so that each key's percentile has both ends: a quarter more than the least, with which the
-    upper end would be the slowest request of all."""
-    needed = fewest
-    for key in keys:
-        quantile = stats.quantile_of(parse_key(key)[1]) if key.partition(".")[0] in VALUES else None
-        if quantile is not None:
-            needed = max(needed, -(-5 * stats.samples_needed(quantile, confidence) // 4))
-    return needed
+def requests_needed(keys: Sequence[str], confidence: float) -> int:
+    """Requests to time so that each key's percentile has both ends (`exact.requests_needed`)."""
+    timed = (key for key in keys if key.partition(".")[0] in VALUES)
+    return exact.requests_needed((stats.quantile_of(parse_key(key)[1]) for key in timed), confidence)

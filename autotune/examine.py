@@ -15,7 +15,7 @@ from autotune.certificate import Evidence
 from autotune.constraints import Constraint
 from autotune.errors import ScoreError
 from autotune.evidence import Measured, from_two, judged_by, requests_needed
-from autotune.limits import Limits, is_answers
+from autotune.limits import Limits
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
 from autotune.questions import Questions, latency_task, probe_request, text_task
@@ -26,7 +26,7 @@ from autotune.stage_runner import StageRunner
 from autotune.stats import Measurement
 from autotune.store import Entry
 from autotune.trials import Timed, TrialRecord
-from objectives.base import OBJECTIVES
+from objectives.base import OBJECTIVES, ROW_SHARES, is_answers
 from objectives.latency import VALUES, values
 from objectives.result import ProbeResult
 from objectives.session import min_generator_length
@@ -138,7 +138,7 @@ class Examiner:
         found = self._run.call("scoring", stages.score_answers, answers.metric_names(at.data, ask.asked), told,
                                self._references(), at.data.labels, confidence, ask.metrics_dir, error=ScoreError)
         right = self._right(told)
-        for key in ("accuracy", "exact_match"):
+        for key in ROW_SHARES:
             if key in found:
                 found[key] = stats.exact_proportion(sum(right), len(right), confidence)
         return found

@@ -15,8 +15,9 @@ from autotune.constraints import Constraint, parse
 from autotune.errors import ConfigError, Problem
 from autotune.pareto import Candidate, Direction
 from autotune.report.results import SCHEMA
+from autotune.run_folder import read_events
 from autotune.stats import Measurement
-from objectives.base import OBJECTIVES
+from objectives import base
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,24 @@ class FinishedRun:
         return found
 
     @property
+    def asked(self) -> list[str]:
+        """Keys of the objectives, then of what limits are on besides."""
+        return list(dict.fromkeys([*(key for key, _ in self.objectives), *(c.objective for c in self.constraints)]))
+
+    def look(self, trial: int | None) -> Mapping[str, Any] | None:
+        """What the certificate found when it measured a trial again; None where it did not, or could not."""
+        looks = self.certificate["looks"] if self.certificate else ()
+        return next((look for look in looks if look["trial"] == trial and look["values"]), None)
+
+    @property
     def certified(self) -> Mapping[str, Measurement]:
         """The selected trial's values as its certificate measured them; empty where there is none."""
-        for look in self.certificate["looks"] if self.certificate else ():
-            if look["trial"] == self.selected:
-                return {key: measurement(value, unit_of(key, self.units)) for key, value in look["values"].items()}
-        return {}
+        look = self.look(self.selected)
+        return self.measured(look["values"]) if look else {}
+
+    def measured(self, found: Mapping[str, Any]) -> dict[str, Measurement]:
+        """Numbers of results.json by key."""
+        return _measurements(found, self.units)
 
     @cached_property
     def study(self) -> Mapping[str, Any]:
@@ -105,13 +118,7 @@ class FinishedRun:
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole line of events.jsonl."""
-        path, found = self.root / "events.jsonl", []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue  # a process died while it wrote
-        return found
+        return read_events(self.root)
 
     def trial(self, number: int) -> FinishedTrial:
         """Raises ConfigError, which names the trials there are."""
@@ -121,6 +128,11 @@ class FinishedRun:
         numbers = [t.number for t in self.trials]
         raise ConfigError([Problem(str(self.root), f"trial {number}", "no such trial",
                                    f"0 to {max(numbers)}" if numbers else "a run with trials")])
+
+    def record(self, number: int) -> Mapping[str, Any]:
+        """A trial as results.json holds it."""
+        found: Mapping[str, Any] = next(t for t in self.document["trials"] if t["number"] == number)
+        return found
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -181,11 +193,15 @@ def _trial(root: Path, found: Mapping[str, Any], units: Mapping[str, str]) -> Fi
     artifact = root / found["artifact"] if found["artifact"] else None
     return FinishedTrial(
         number=found["number"], state=found["state"], params=found["params"], deploy_point=found["deploy_point"],
-        values={key: measurement(value, unit_of(key, units)) for key, value in found["values"].items()},
+        values=_measurements(found["values"], units),
         feasible=found["feasible"], verdicts=found["verdicts"],
         artifact=artifact if artifact and artifact.is_dir() else None,
         on_front=found["on_front"], tied_with=found["tied_with"], reason=found["reason"],
     )
+
+
+def _measurements(found: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, Measurement]:
+    return {key: measurement(value, unit_of(key, units)) for key, value in found.items()}
 
 
 def measurement(found: Mapping[str, Any], unit: str = "") -> Measurement:
@@ -195,7 +211,4 @@ def measurement(found: Mapping[str, Any], unit: str = "") -> Measurement:
 
 def unit_of(key: str, known: Mapping[str, str]) -> str:
     """The unit of an objective's key, from a run's own list or from the table of all."""
-    if key in known:
-        return known[key]
-    objective = OBJECTIVES.get(key.partition(".")[0])
-    return objective.unit if objective else ""
+    return known[key] if key in known else base.unit_of(key)

@@ -8,7 +8,7 @@ from typing import Literal
 from autotune.constraints import Constraint, resolve_all
 from autotune.errors import ConfigError, Problem
 from autotune.pareto import Direction
-from objectives.base import OBJECTIVES
+from objectives.base import is_answers
 from objectives.latency import VALUES
 from search_spaces.adapter import AdapterParams
 
@@ -80,9 +80,3 @@ class Limits:
     def _adapters(self, key: str) -> bool:
         """Whether an objective's value is the adapter's, and not that of the deploy point alone."""
         return is_answers(key) or (self._from_rows and key.partition(".")[0] in VALUES)
-
-
-def is_answers(key: str) -> bool:
-    """Whether an objective is made of the model's answers, and so depends on its weights."""
-    found = OBJECTIVES.get(key.partition(".")[0])
-    return found is None or found.source == "predictions"

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from autotune.errors import AutotuneError, ScoreError, nearest
 from autotune.pipeline.silence import silenced
 from autotune.stats import Measurement, bootstrap, mean, proportion
+from objectives.base import ROW_SHARES, SHARES
 
-BUILT_IN = ("accuracy", "macro_f1", "exact_match")
+BUILT_IN = SHARES
 
 #: Metrics that are not ours are called once a resample: fewer of them, and none where they would take longer.
 _FOREIGN_RESAMPLES = 200
@@ -49,7 +50,7 @@ def score(
     name, n = name.removeprefix("evaluate:"), len(references)
     if len(predictions) != n or not n:
         raise ScoreError(f"{name}: {len(predictions)} answers for {n} references; accepted: one each, at least one")
-    if name in ("accuracy", "exact_match"):
+    if name in ROW_SHARES:
         right = _equal(predictions, references, strip=name == "exact_match")
         return proportion(int(right.sum()), n, confidence)
     if name == "macro_f1":

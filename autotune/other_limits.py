@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from autotune.constraints import ACCEPTED, Constraint, parse
 from autotune.errors import ConfigError, Problem, nearest
 from autotune.finished import FinishedRun
-from autotune.limits import is_answers
-from objectives.base import OBJECTIVES, parse_key
+from objectives.base import OBJECTIVES, SHARES, is_answers, parse_key
 from objectives.latency import VALUES
 
 _OPTION = "--require"
-SHARES = ("accuracy", "macro_f1", "exact_match")
 
 
 def limits_for(run: FinishedRun, required: Sequence[str], keep: bool = False) -> tuple[Constraint, ...]:

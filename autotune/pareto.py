@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from autotune.constraints import Constraint
+from objectives.base import SHARES
 
 Direction = Literal["maximize", "minimize"]
 Policy = Literal["most-accurate", "fastest", "smallest", "knee"]
@@ -92,7 +93,7 @@ def goes_by(policy: Policy, key: str) -> bool:
         return "_ms" in key or key.startswith("tokens_per_s")
     if policy == "smallest":
         return key.startswith("size_mb")
-    return policy == "knee" or ":" in key or key in ("accuracy", "macro_f1", "exact_match")
+    return policy == "knee" or ":" in key or key in SHARES
 
 
 def _ranked(objectives: Sequence[tuple[str, Direction]], policy: Policy) -> list[tuple[str, Direction]]:
@@ -120,6 +121,18 @@ def nearest_miss(candidates: Sequence[Candidate], constraints: Sequence[Constrai
     worst = max(constraints, key=lambda k: k.violation(nearest.values[k.objective]))
     shortfall = abs(nearest.values[worst.objective] - worst.bound)
     return Miss(nearest.number, worst.expr, worst.objective, shortfall, worst.bound)
+
+
+def corners(
+    points: Iterable[tuple[float, float]], directions: tuple[Direction, Direction]
+) -> list[tuple[float, float]]:
+    """Of points in two objectives those that no other one is better than in both, from the best in the first on."""
+    signs = [-1 if d == "maximize" else 1 for d in directions]
+    found: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: (signs[0] * p[0], signs[1] * p[1])):
+        if not found or signs[1] * point[1] < signs[1] * found[-1][1]:
+            found.append(point)
+    return found
 
 
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:

@@ -13,6 +13,12 @@ from autotune.store import write_atomically
 FIELDS = ("row", "reference", "answer", "right")
 
 
+def path_of(folder: Path, trial: int, *, certified: bool = False) -> Path:
+    """The file of a trial's answers in the run's ``predictions`` folder: to the validation rows, or with ``certified``
+    those to the test rows that its certificate asked."""
+    return folder / f"{'certificate-' if certified else ''}trial-{trial}.csv"
+
+
 def is_right(answer: str, reference: str) -> bool:
     """Whether an answer counts as right; white space around it does not matter."""
     return answer.strip() == reference.strip()
@@ -49,7 +55,7 @@ def kept(folder: Path, trials: Iterable[int]) -> dict[int, tuple[bool, ...]]:
     """
     found = {}
     for number in trials:
-        path = folder / f"trial-{number}.csv"
+        path = path_of(folder, number)
         try:
             found[number] = load_right(path)
         except FileNotFoundError:

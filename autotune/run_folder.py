@@ -91,13 +91,7 @@ class RunFolder:
             file.write(line.encode())
 
     def events(self) -> list[dict[str, Any]]:
-        """Every line of events.jsonl; a last line that a dying process left unfinished is skipped."""
-        path = self.root / "events.jsonl"
-        found = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+        return read_events(self.root)
 
     def require_same_inputs(self, keys: Mapping[str, str]) -> None:
         """Trials of one run must rest on one base model and one set of rows.
@@ -144,6 +138,16 @@ class RunFolder:
             "this run folder belongs to a study that differs here",
             "the same study (its budget and certificate may change), or another --out",
         )])
+
+
+def read_events(root: Path) -> list[dict[str, Any]]:
+    """Every line of a run folder's events.jsonl; one that a dying process left unfinished is skipped."""
+    path = root / "events.jsonl"
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def environment() -> dict[str, Any]:

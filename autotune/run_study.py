@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -222,18 +223,15 @@ def _estimate(
     if trials:
         adapters = min(adapters, -(-trials // len(prepared.points)))
     steps = _typical(space.get("steps"))
-    found = estimate(
+    return estimate(
         prepared.facts, prepared.data, prepared.points, adapters=adapters, trials=trials,
         epochs=_typical(space.get("epochs")) or 2.0, steps=int(steps) if steps else None,
         batch_size=int(_typical(space.get("batch_size")) or 8), gflops=gflops,
         prompt_tokens=work.prompt_tokens or 0, new_tokens=work.new_tokens or 1, samples=work.samples,
         free_disk=shutil.disk_usage(options.store).free, free_memory=psutil.virtual_memory().available,
         have_template=have_template, have_points=have_points, certifying=_certifying(config),
+        time_s=math.inf if budget.time_s is None else budget.time_s,
     )
-    if budget.time_s is not None:  # of the search
-        found = replace(found, seconds=min(found.seconds - found.seconds_per_finalist, budget.time_s)
-                        + found.seconds_per_finalist)
-    return found
 
 
 def _certifying(config: StudyConfig) -> Certifying | None:

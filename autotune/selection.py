@@ -10,9 +10,9 @@ from autotune import pareto
 from autotune.constraints import Constraint, Verdict, total_violation
 from autotune.contrast import Contrast, Right, contrast
 from autotune.finished import FinishedRun, FinishedTrial, measurement
-from autotune.limits import is_answers
 from autotune.pareto import Direction, Miss, Policy
 from autotune.stats import Measurement
+from objectives.base import is_answers
 
 _SIGNIFICANT = 4
 

@@ -213,7 +213,7 @@ class StudyLoop:
 
     def _save_answers(self, number: int, scored: Scored) -> None:
         references = [e.answer_text for e in self._at.data.valid]
-        predictions.save(self._folder.predictions / f"trial-{number}.csv", references, scored.answers)
+        predictions.save(predictions.path_of(self._folder.predictions, number), references, scored.answers)
 
     def _needed(self, point: DeployParams) -> int | None:
         """How many rows a trial at this point must get right to matter; None when it may not be stopped."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autotune.finished import FinishedRun
-from objectives.base import OBJECTIVES
+from objectives.base import source_of
 
 #: What a latency, a load time or a peak of memory is of, beside the artifact.
 _MACHINE = ("cpu", "cores", "platform")
@@ -52,8 +52,7 @@ def target_differences(runs: Sequence[FinishedRun]) -> tuple[Difference, ...]:
 
 def is_of_the_target(key: str) -> bool:
     """Whether an objective is of a machine as much as of an artifact: times and memory are, answers and size not."""
-    objective = OBJECTIVES.get(key.partition(".")[0])
-    return objective is not None and objective.source in _TARGETS_OWN
+    return source_of(key) in _TARGETS_OWN
 
 
 def flat(found: Any, where: str = "") -> dict[str, str]:

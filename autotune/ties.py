@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autotune.paired import mcnemar
 from autotune.pareto import dominates, losses
-from autotune.predictions import load_right
+from autotune.predictions import load_right, path_of
 from autotune.trials import TrialRecord
 from objectives.base import Objective
 
@@ -47,7 +47,7 @@ def front_ties(
 ) -> dict[int, int]:
     """``ties`` among the trials of a front whose answers were kept in the folder ``answers``."""
     signed = [(key, o.direction) for key, o in objectives if o.source != "predictions"]
-    files = {r.number: answers / f"trial-{r.number}.csv" for r in front}
+    files = {r.number: path_of(answers, r.number) for r in front}
     right = {number: load_right(file) for number, file in files.items() if file.exists()}
     costs = {r.number: losses({k: m.value for k, m in r.values.items()}, signed) for r in front}
     return ties(right, costs, confidence)

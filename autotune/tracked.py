@@ -57,7 +57,7 @@ def study_entry(run: FinishedRun) -> Entry:
 
 def trial_entry(run: FinishedRun, trial: FinishedTrial) -> Entry:
     """One trial that has ended."""
-    stages = next(t["stages"] for t in run.document["trials"] if t["number"] == trial.number)
+    stages = run.record(trial.number)["stages"]
     seconds = sum(stage["seconds"] for stage in stages.values() if not stage["cached"])
     tags = {
         "state": trial.state, "deploy_point": trial.deploy_point,

@@ -60,6 +60,28 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
+#: Metrics of answers that are shares from 0 to 1, and those of them that are the share of rows answered right.
+SHARES = tuple(o.name for o in OBJECTIVES.values() if o.source == "predictions")
+ROW_SHARES = ("accuracy", "exact_match")
+
+
+def source_of(key: str) -> Source:
+    """Where an objective's raw samples come from; a metric that only the study knows is made of answers."""
+    objective = OBJECTIVES.get(key.partition(".")[0])
+    return objective.source if objective else "predictions"
+
+
+def is_answers(key: str) -> bool:
+    """Whether an objective is made of the model's answers, and so depends on its weights."""
+    return source_of(key) == "predictions"
+
+
+def unit_of(key: str) -> str:
+    """The unit of an objective, empty for a metric that only the study knows."""
+    objective = OBJECTIVES.get(key.partition(".")[0])
+    return objective.unit if objective else ""
+
+
 def parse_key(key: str) -> tuple[Objective, str | None]:
     """``'latency_ms.p95'`` → the objective and ``'p95'``; ``'latency_ms'`` → its default, ``'p50'``.
 

@@ -97,6 +97,12 @@ def samples_needed(q: float, confidence: float) -> int:
     return n
 
 
+def requests_needed(quantiles: Iterable[float | None], confidence: float, fewest: int = 50) -> int:
+    """Requests to time so that each quantile has both ends: a quarter more than the least, with which the upper end
+    would be the slowest request of all. None stands for what is no quantile."""
+    return max([fewest, *(-(-5 * samples_needed(q, confidence) // 4) for q in quantiles if q is not None)])
+
+
 def mean(samples: Sequence[float], confidence: float) -> Interval:
     """The mean with its percentile bootstrap interval (Efron 1979, Ann. Stat. 7:1), the same as
     `autotune.stats.mean`: the seed is fixed. A single sample has none."""

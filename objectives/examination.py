@@ -9,7 +9,7 @@ from typing import Any
 
 from objectives import bundle as bundles
 from objectives import measuring
-from objectives.base import OBJECTIVES
+from objectives.base import ROW_SHARES, source_of, unit_of
 from objectives.bundle import Bundle, Limit, Sample
 from objectives.exact import Interval
 from objectives.integrity import Checked
@@ -18,7 +18,6 @@ from objectives.result import ProbeFailure
 from objectives.verdicts import AGREEMENT, SURE, Answers, Held, judge_answers, judge_limit, overall
 
 SCHEMA = "autotune/verify@1"
-_SHARES = ("accuracy", "exact_match")
 
 Say = Callable[[str], None]
 
@@ -60,7 +59,7 @@ def _examined(opened: Bundle, quick: bool, say: Say) -> dict[str, Any]:
 def _answers(opened: Bundle, samples: Sequence[Sample], say: Say) -> tuple[Answers, Mapping[str, Any]]:
     say(f"asking {len(samples)} sample rows")
     told, facts = measuring.answers(opened, samples)
-    share = next((opened.measured[key] for key in _SHARES if key in opened.measured), None)
+    share = next((opened.measured[key] for key in ROW_SHARES if key in opened.measured), None)
     return judge_answers(samples, told, share.low if share else None), facts
 
 
@@ -70,26 +69,26 @@ def _values(opened: Bundle, timed: Timed | None) -> dict[str, Interval]:
 
 def _held(opened: Bundle, limit: Limit, timed: Timed | None) -> Held:
     """A limit judged by what was measured here, or the reason why it is not."""
-    objective = OBJECTIVES.get(limit.objective.partition(".")[0])
-    if objective is None or objective.source == "predictions":
+    source = source_of(limit.objective)
+    if source == "predictions":
         return Held(limit, None, None, "rests on the answers above")
-    if limit.bound is None or (limit.relative and objective.source != "size"):
+    if limit.bound is None or (limit.relative and source != "size"):
         return Held(limit, None, None, "is relative to a baseline on the machine that measured it")
-    if objective.source == "size":
+    if source == "size":
         return judge_limit(limit, measuring.size(opened))
     if timed is None:
         return Held(limit, None, None, "was not measured (--quick)")
     found = timed.values.get(limit.objective) or timed.values.get(f"{limit.objective}.p50")
     if found is None:
         return Held(limit, "INCONCLUSIVE", None, "no request was long enough to measure it")
-    unsteady = objective.source == "latency" and timed.steadiness.state != "steady"
+    unsteady = source == "latency" and timed.steadiness.state != "steady"
     return judge_limit(limit, found, timed.steadiness.sentence() if unsteady else "")
 
 
 def _limit_record(held: Held, opened: Bundle) -> dict[str, Any]:
     key = held.limit.objective
     about = _value_record(key, held.found, opened) if held.found else {
-        "value": None, "low": None, "high": None, "n": None, "unit": measuring.unit_of(key), **_before(key, opened),
+        "value": None, "low": None, "high": None, "n": None, "unit": unit_of(key), **_before(key, opened),
         "ratio": None}
     return {"expr": held.limit.expr, "verdict": held.verdict, "bound": held.limit.bound, **about, "note": held.note}
 
@@ -99,7 +98,7 @@ def _value_record(key: str, found: Interval, opened: Bundle) -> dict[str, Any]:
     before = _before(key, opened)
     measured = before["measured"]
     ratio = found.value / measured["value"] if measured and measured["value"] else None
-    return {**asdict(found), "unit": measuring.unit_of(key), **before, "ratio": ratio}
+    return {**asdict(found), "unit": unit_of(key), **before, "ratio": ratio}
 
 
 def _before(key: str, opened: Bundle) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives import exact, session
-from objectives.base import OBJECTIVES, parse_key
+from objectives.base import parse_key
 from objectives.bundle import Bundle, Sample
 from objectives.exact import Interval
 from objectives.fresh import run_probe
@@ -22,7 +22,6 @@ from objectives.steadiness import Steadiness, borne_out, steadiness
 from objectives.templates import render, template_columns
 from objectives.texts import encode
 
-_FEWEST_REQUESTS = 50
 _STANDING = ("ttft_ms.p50", "ttft_ms.p95", "tpot_ms.p50", "latency_ms.p50", "latency_ms.p95", "tokens_per_s.p50")
 _PROMPTS = 4
 
@@ -59,7 +58,7 @@ def timed(bundle: Bundle, samples: Sequence[Sample], say: Say) -> Timed:
     time, from several fresh processes where a limit is on them. Raises ProbeFailure."""
     keys = _timed_keys(bundle)
     prompts = _prompts(bundle, samples)
-    wanted = _requests_needed(keys, bundle.confidence)
+    wanted = exact.requests_needed((exact.quantile_of(parse_key(key)[1]) for key in keys), bundle.confidence)
     say(f"timing {wanted} requests or more, for at most "
         f"{bundle.workload.max_seconds + bundle.workload.sustain_seconds:.0f} s")
     first = _probe(bundle, _latency_task(bundle, prompts, wanted))
@@ -104,12 +103,6 @@ def _readings(
     return {key: exact.percentile(read, 0.5, bundle.confidence) for key, read in of.items()}
 
 
-def _requests_needed(keys: Sequence[str], confidence: float) -> int:
-    """A quarter more than the least that give each percentile both ends."""
-    quantiles = [q for key in keys if (q := exact.quantile_of(parse_key(key)[1]))]
-    return max([_FEWEST_REQUESTS, *(-(-5 * exact.samples_needed(q, confidence) // 4) for q in quantiles)])
-
-
 def _latency_task(bundle: Bundle, prompts: Sequence[Sequence[int]], samples: int) -> dict[str, Any]:
     work, fixed = bundle.workload, bundle.workload.prompt_tokens is not None
     task = {"kind": "latency", "prompts": [list(ids) for ids in prompts], "new_tokens": work.new_tokens,
@@ -142,9 +135,3 @@ def _probe(bundle: Bundle, task: Mapping[str, Any]) -> ProbeResult:
         "min_generator_length": session.min_generator_length(bundle.model), "tasks": [task],
     }
     return run_probe(request, workdir=Path(tempfile.gettempdir()))
-
-
-def unit_of(key: str) -> str:
-    """The unit of an objective, empty for a metric that only the study knows."""
-    objective = OBJECTIVES.get(key.partition(".")[0])
-    return objective.unit if objective else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from autotune import stats
 from autotune.constraints import parse
@@ -13,6 +13,7 @@ from autotune.ledger import Ledger
 from autotune.proposals import Proposals, annotate, open_study, recorded
 from autotune.store import Key
 from autotune.trials import Scored, StageRecord, Stopped
+from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 from search_spaces.space import parse_space
 
@@ -27,8 +28,8 @@ def scored(right: int, rows: int, stopped: bool) -> Scored:
                   frozenset({"size_mb"}), early)
 
 
-def written(folder: Path) -> tuple[optuna.Study, Ledger]:
-    """A complete trial, one that was stopped, one that failed; and the ledger that wrote them."""
+def begun(folder: Path) -> tuple[optuna.Study, Ledger, Trial, AdapterParams]:
+    """A visible study and its ledger, and an adapter that was proposed."""
     space, _ = parse_space({"adapter": {"rank": [4, 8], "learning_rate": 1e-3}, "deploy": [{"precision": "int8"}]})
     assert space is not None
     database = f"sqlite:///{folder / 'study.db'}"
@@ -37,7 +38,12 @@ def written(folder: Path) -> tuple[optuna.Study, Ledger]:
     ledger = Ledger(visible, POINTS, ["accuracy", "size_mb"], lambda: LIMITS)
     asked = proposals.next()
     assert asked is not None
-    proposal, params = asked
+    return visible, ledger, *asked
+
+
+def written(folder: Path) -> tuple[optuna.Study, Ledger]:
+    """A complete trial, one that was stopped, one that failed; and the ledger that wrote them."""
+    visible, ledger, proposal, params = begun(folder)
     ledger.complete(ledger.begin(proposal, params, POINTS[0]), scored(80, 128, False), "adapter/1", {}, [])
     early = scored(12, 32, True)
     assert early.stopped is not None
@@ -85,15 +91,7 @@ def test_a_study_written_before_attributes_were_in_words_is_read_and_gone_on_wit
 
 
 def test_a_pruned_trial_keeps_what_was_known_and_ranks_by_its_violations(tmp_path: Path) -> None:
-    space, _ = parse_space({"adapter": {"rank": [4, 8], "learning_rate": 1e-3}, "deploy": [{"precision": "int8"}]})
-    assert space is not None
-    database = f"sqlite:///{tmp_path / 'study.db'}"
-    proposals = Proposals(open_study(database, "p", ["maximize"], ["accuracy"]), space, 0)
-    visible = open_study(database, "v", ["maximize", "minimize"], ["accuracy", "size_mb"])
-    ledger = Ledger(visible, POINTS, ["accuracy", "size_mb"], lambda: LIMITS)
-    asked = proposals.next()
-    assert asked is not None
-    proposal, params = asked
+    visible, ledger, proposal, params = begun(tmp_path)
     ledger.complete(ledger.begin(proposal, params, POINTS[0]), scored(100, 128, False), "adapter/1", {}, [])
     early = scored(12, 32, True)
     assert early.stopped is not None

@@ -11,7 +11,7 @@ from typing import Any
 from autotune.bundle.choice import Chosen
 from autotune.finished import measurement
 from autotune.report.wording import show, with_unit
-from objectives.base import OBJECTIVES
+from objectives.base import is_answers
 from objectives.templates import template_columns
 
 #: Licences by the names that the hub knows, of those that base models bear; any other is ``other`` with its own name.
@@ -79,9 +79,7 @@ def _eval_results(chosen: Chosen, document: Mapping[str, Any], kind: str) -> lis
 
 def _shown(key: str, chosen: Chosen) -> bool:
     """What the study asked for, and what the answers are measured by."""
-    asked = {name for name, _ in chosen.run.objectives} | {c.objective for c in chosen.run.constraints}
-    known = OBJECTIVES.get(key.partition(".")[0])
-    return key in asked or known is None or known.source == "predictions"
+    return key in chosen.run.asked or is_answers(key)
 
 
 def _body(chosen: Chosen, document: Mapping[str, Any]) -> str:

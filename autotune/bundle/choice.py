@@ -51,10 +51,7 @@ def choose(run: FinishedRun, number: int | None) -> Chosen:
         raise NothingSelectedError(f"{run.name}: nothing is selected, as {_why_none(run)}; --trial takes {_kept(run)}")
     trial = run.trial(run.selected if number is None else number)  # type: ignore[arg-type]
     _require_artifact(run, trial)
-    raw = next(t for t in run.document["trials"] if t["number"] == trial.number)
-    looks = run.certificate["looks"] if run.certificate else ()
-    look = next((look for look in looks if look["trial"] == trial.number and look["values"]), None)
-    return Chosen(run, trial, raw, look)
+    return Chosen(run, trial, run.record(trial.number), run.look(trial.number))
 
 
 def _require_artifact(run: FinishedRun, trial: FinishedTrial) -> None:

@@ -37,8 +37,7 @@ def draw(chosen: Chosen, store: Store, found: Deployment, count: int) -> Samples
     split: Split = "test" if chosen.look else "valid"
     if count == 0:
         return Samples((), None, split)
-    name = f"{'certificate-' if chosen.look else ''}trial-{chosen.trial.number}.csv"
-    path = chosen.run.root / "predictions" / name
+    path = predictions.path_of(chosen.run.root / "predictions", chosen.trial.number, certified=chosen.look is not None)
     try:
         told = predictions.load_answers(path)
     except OSError as error:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autotune import pareto
 from autotune.constraints import Constraint
 from autotune.finished import FinishedRun, FinishedTrial, unit_of
 from autotune.pareto import Direction
 from autotune.report.groups import GROUPS, grouped
+from autotune.report.wording import axis_title
 from objectives.base import OBJECTIVES
 
 #: How many lengths of an axis the box reaches beyond it where no limit ends it.
@@ -35,8 +37,7 @@ def axes(run: FinishedRun, chosen: int | None) -> list[Axis]:
     """Every quantity that a plotted trial has: the objectives, then what limits are on, then the rest."""
     groups = grouped(run, chosen)
     plotted = [t for trials in groups.values() for t in trials]
-    keys = dict.fromkeys([key for key, _ in run.objectives] + [c.objective for c in run.constraints]
-                         + [key for t in plotted for key in t.values])
+    keys = dict.fromkeys([*run.asked, *(key for t in plotted for key in t.values)])
     seen = [key for key in keys if any(key in t.values for t in plotted)]
     kept = [t for group in GROUPS if not group.dimmed for t in groups[group.name]]
     return [_axis(run, key, plotted, kept) for key in seen]
@@ -47,10 +48,8 @@ def _axis(run: FinishedRun, key: str, plotted: Sequence[FinishedTrial], kept: Se
     limits = [c for c in run.constraints if c.objective == key and (not c.relative or c.baseline is not None)]
     shown = _ends(key, plotted, limits)
     low, high = shown[0] - _FAR * (shown[1] - shown[0]), shown[1] + _FAR * (shown[1] - shown[0])
-    unit = unit_of(key, run.units)
-    better = "more" if direction == "maximize" else "less"
     return Axis(
-        key, f"{key}{f' ({unit})' if unit else ''} · {better} is better", direction,
+        key, axis_title(key, unit_of(key, run.units), direction), direction,
         asked=key in dict(run.objectives), limits=tuple(c.expr for c in limits),
         shown=shown, shown_feasible=_ends(key, kept, limits) if any(key in t.values for t in kept) else shown,
         allowed=(max([low, *(c.bound for c in limits if c.op == ">=")]),
@@ -82,14 +81,9 @@ def _ends(key: str, trials: Sequence[FinishedTrial], limits: Sequence[Constraint
 def staircase(trials: Sequence[FinishedTrial], x: Axis, y: Axis) -> dict[str, list[float]]:
     """The corners of the feasible front in two quantities, from left to right: what no feasible trial is better than
     in both. Empty where there is no feasible trial."""
-    up_x, up_y = x.direction == "maximize", y.direction == "maximize"
-    points = {(t.values[x.key].value, t.values[y.key].value) for t in trials
-              if t.feasible and x.key in t.values and y.key in t.values}
-    corners: list[tuple[float, float]] = []
-    for px, py in sorted(points, key=lambda p: (-p[0] if up_x else p[0], -p[1] if up_y else p[1])):
-        if not corners or (py > corners[-1][1] if up_y else py < corners[-1][1]):
-            corners.append((px, py))
-    corners.sort()
+    points = [(t.values[x.key].value, t.values[y.key].value) for t in trials
+              if t.feasible and x.key in t.values and y.key in t.values]
+    corners = sorted(pareto.corners(points, (x.direction, y.direction)))
     return {"x": [p[0] for p in corners], "y": [p[1] for p in corners]}
 
 

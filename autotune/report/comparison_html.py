@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from autotune import pareto
 from autotune.comparison import Comparison, Entrant
 from autotune.finished import FinishedTrial, unit_of
 from autotune.pareto import Direction, losses
@@ -12,7 +13,7 @@ from autotune.report.comparison_sections import title
 from autotune.report.page import figure_html, plain, render
 from autotune.report.parameters import adapter_text
 from autotune.report.sections import Section
-from autotune.report.wording import show, with_unit
+from autotune.report.wording import axis_title, show, with_unit
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -80,11 +81,9 @@ def _line(
     furthest: tuple[float, ...], line: Mapping[str, Any], label: str,
 ) -> dict[str, Any]:
     """The best ``gain`` within each budget, from the front's first corner to the ``furthest`` budget that is shown."""
-    corners: list[FinishedTrial] = []
-    for trial in sorted(front, key=lambda t: (_loss(t, cost, directions), _loss(t, gain, directions))):
-        if not corners or _loss(trial, gain, directions) < _loss(corners[-1], gain, directions):
-            corners.append(trial)
-    x, y = ([t.values[key].value for t in corners] for key in (cost, gain))
+    points = [(t.values[cost].value, t.values[gain].value) for t in front]
+    corners = pareto.corners(points, (directions[cost], directions[gain]))
+    x, y = [p[0] for p in corners], [p[1] for p in corners]
     if corners:
         x.append(furthest[0] if directions[cost] == "minimize" else -furthest[0])
         y.append(y[-1])
@@ -107,10 +106,9 @@ def _whiskers(trials: Sequence[FinishedTrial], key: str, colour: str) -> dict[st
 
 def _layout(found: Comparison, cost: str, directions: Mapping[str, Direction]) -> dict[str, Any]:
     def axis(key: str) -> dict[str, Any]:
-        unit = unit_of(key, found.entrants[0].run.units)
-        better = "more" if directions[key] == "maximize" else "less"
-        return {"title": {"text": plain(f"{key}{f' ({unit})' if unit else ''} · {better} is better"), "standoff": 8},
-                "zeroline": False, "automargin": True, "showline": True, "ticks": "outside"}
+        title = axis_title(key, unit_of(key, found.entrants[0].run.units), directions[key])
+        return {"title": {"text": plain(title), "standoff": 8}, "zeroline": False, "automargin": True,
+                "showline": True, "ticks": "outside"}
 
     return {
         "template": "none", "height": _HEIGHT, "margin": {"l": 60, "r": 12, "t": 12, "b": 50},

@@ -10,7 +10,6 @@ from autotune.report.comparison import trials_by_state
 from autotune.report.difference import difference
 from autotune.report.parameters import adapter_text
 from autotune.report.sections import Grid, Section
-from autotune.report.selection import look_of
 from autotune.report.wording import figure, join, show, with_unit
 from autotune.stretches import Stretch
 from autotune.study_differences import Difference
@@ -160,7 +159,7 @@ def _certified(found: Comparison, entrant: Entrant) -> tuple[str, ...]:
     if number is None:
         return (f"certificate: {verdict}", entrant.label, "–", "no finalist holds the limits", *("" for _ in
                                                                                                found.objectives))
-    values = (look_of(entrant.run, number) or {}).get("values", {})
+    values = (entrant.run.look(number) or {}).get("values", {})
     cells = (show(measurement(values[key]), True) if key in values else "" for key, _ in found.objectives)
     return (f"certificate: {verdict}", entrant.label, str(number), entrant.run.trial(number).deploy_point, *cells)
 

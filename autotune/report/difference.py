@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from autotune.contrast import Contrast
-from autotune.limits import is_answers
 from autotune.report.wording import figure, with_unit
+from objectives.base import is_answers
 
 
 def difference(key: str, found: Contrast, unit: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from autotune.constraints import Op
 from autotune.finished import FinishedRun, FinishedTrial, measurement, unit_of
 from autotune.stats import Measurement
-from objectives.base import OBJECTIVES
+from objectives.base import is_answers, source_of
 
 _MARGIN = 0.06
 
@@ -49,8 +49,7 @@ def of_trial(run: FinishedRun, trial: FinishedTrial) -> list[Gauge]:
 
 def of_point(run: FinishedRun, point: Mapping[str, Any]) -> list[Gauge]:
     """As ``of_trial`` for a deploy point that was measured on base weights alone."""
-    values = {key: measurement(m, unit_of(key, run.units)) for key, m in point.get("values", {}).items()}
-    return _of_search(run, values, {})
+    return _of_search(run, run.measured(point.get("values", {})), {})
 
 
 def of_look(run: FinishedRun, look: Mapping[str, Any]) -> list[Gauge]:
@@ -72,7 +71,7 @@ def of_look(run: FinishedRun, look: Mapping[str, Any]) -> list[Gauge]:
 
 def remark(found: Mapping[str, Any]) -> str:
     """What would settle a constraint of a certificate; empty where it is settled."""
-    counted = "requests" if _source(found["compared"].partition(" ")[0]) == "latency" else "rows"
+    counted = "requests" if source_of(found["compared"].partition(" ")[0]) == "latency" else "rows"
     if found["verdict"] == "PASS":
         return ""
     if found["verdict"] == "FAIL":
@@ -138,10 +137,5 @@ def _gauge(
 def _base(run: FinishedRun, key: str) -> Measurement | None:
     """The untrained base's value, where training is what changes it."""
     baseline = run.document.get("baseline")
-    found = baseline["values"].get(key) if baseline and _source(key) == "predictions" else None
+    found = baseline["values"].get(key) if baseline and is_answers(key) else None
     return measurement(found, unit_of(key, run.units)) if found else None
-
-
-def _source(key: str) -> str:
-    objective = OBJECTIVES.get(key.partition(".")[0])
-    return objective.source if objective else "predictions"

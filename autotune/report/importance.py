@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autotune.finished import FinishedRun
 from autotune.report.parameters import DEPLOY_NAMES
-from objectives.base import OBJECTIVES
+from objectives.base import is_answers
 
 #: What Optuna advises to have among the best ones, and the share of all that they are by default.
 _BEST, _SHARE = 5, 0.1
@@ -68,8 +68,7 @@ def importances(run: FinishedRun) -> Importances:
 def _may_matter(run: FinishedRun, key: str, names: set[str]) -> list[str]:
     """What was measured once for a deploy point cannot depend on the adapter: its parameters are left out, as their
     share would be chance."""
-    objective = OBJECTIVES.get(key.partition(".")[0])
-    if objective is None or objective.source == "predictions":
+    if is_answers(key):
         return sorted(names)
     seen: dict[str, set[float]] = {}
     for trial in run.complete:

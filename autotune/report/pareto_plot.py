@@ -27,10 +27,9 @@ _MANY = 80
 
 def hover(run: FinishedRun, trial: FinishedTrial, names: Sequence[str]) -> str:
     """What is said of a trial under the pointer: lines for Plotly."""
-    keys = dict.fromkeys([key for key, _ in run.objectives] + [c.objective for c in run.constraints])
     lines = [f"<b>trial {trial.number}</b> {plain(trial.deploy_point)}"]
     lines += [f"{plain(key)} <b>{number(trial.values[key].value)}</b>{plain(with_unit(trial.values[key].unit))} "
-              f"{interval(trial.values[key])}" for key in keys if key in trial.values]
+              f"{interval(trial.values[key])}" for key in run.asked if key in trial.values]
     parts = [f"{plain(name)} {plain(told(trial.params.get(name)))}" for name in names]
     lines += [", ".join(parts[i:i + 3]) for i in range(0, len(parts), 3)]
     if trial.tied_with is not None:

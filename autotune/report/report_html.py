@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from autotune.errors import ConfigError, Problem
-from autotune.finished import FinishedRun, measurement, unit_of
+from autotune.finished import FinishedRun, measurement
 from autotune.manifest import write_atomically
 from autotune.report import gauges
 from autotune.report.axes import axes
@@ -26,6 +26,7 @@ from autotune.report.trial_table import trial_table
 from autotune.report.verdict import Answer, answer
 from autotune.report.wording import percent
 from autotune.stats import Measurement
+from autotune.study_differences import flat
 
 REPORT = "report.html"
 
@@ -99,7 +100,7 @@ def report_html(run: FinishedRun) -> str:
         cost=cost_sentence(run.document["cost"]), columns=columns, rows=rows, certificate=certificate,
         looks=[_look(run, look) for look in certificate["looks"]] if certificate else [],
         points=points, point_keys=_point_keys(run, points), confidence=_confidence(run),
-        environment=_flat(run.document["environment"]), study=_study(run)[1], baseline=_baseline(run),
+        environment=list(flat(run.document["environment"]).items()), study=_study(run)[1], baseline=_baseline(run),
         subtitle=_subtitle(run),
     )
 
@@ -149,7 +150,7 @@ def _look(run: FinishedRun, look: Mapping[str, Any]) -> Look:
     logits, timing = look["logits"], look["timing"]
     return Look(
         title=f"trial {trial.number} · {trial.deploy_point}", verdict=look["verdict"], confidence=look["confidence"],
-        problem=look["problem"] or "", gauges=gauges.of_look(run, look), values=_measured(run, look["values"]),
+        problem=look["problem"] or "", gauges=gauges.of_look(run, look), values=run.measured(look["values"]),
         timing=timing.get("sentence", ""),
         logits=(f"largest difference {logits['relative']:.1e} of the largest logit, same top token on "
                 f"{logits['top1_agree']} of {logits['n']} prompts") if "relative" in logits else "",
@@ -162,7 +163,7 @@ def _points(run: FinishedRun) -> list[Point]:
     for point in found:
         timing = point.get("timing") or {}
         points.append(Point(
-            point["label"], _measured(run, point.get("values", {})), timing.get("state", ""),
+            point["label"], run.measured(point.get("values", {})), timing.get("state", ""),
             timing.get("sentence", ""), timing.get("reference") or "",
             {key: measurement(m) for key, m in timing.get("ratios", {}).items()}, point.get("reason", "")))
     return points
@@ -171,18 +172,13 @@ def _points(run: FinishedRun) -> list[Point]:
 def _point_keys(run: FinishedRun, points: Sequence[Point]) -> list[str]:
     """What was measured of a deploy point: objectives and limits first, then the other medians and single readings."""
     have = list(dict.fromkeys(key for p in points for key in p.values))
-    asked = [key for key, _ in run.objectives] + [c.objective for c in run.constraints]
-    return [key for key in dict.fromkeys(asked) if key in have] + [
-        key for key in have if key not in asked and key.partition(".")[2] in ("", "p50")]
-
-
-def _measured(run: FinishedRun, values: Mapping[str, Any]) -> dict[str, Measurement]:
-    return {key: measurement(m, unit_of(key, run.units)) for key, m in values.items()}
+    return [key for key in run.asked if key in have] + [
+        key for key in have if key not in run.asked and key.partition(".")[2] in ("", "p50")]
 
 
 def _baseline(run: FinishedRun) -> tuple[str, Mapping[str, Measurement]] | None:
     found = run.document.get("baseline")
-    return (found["deploy_point"], _measured(run, found["values"])) if found else None
+    return (found["deploy_point"], run.measured(found["values"])) if found else None
 
 
 def _subtitle(run: FinishedRun) -> str:
@@ -190,14 +186,6 @@ def _subtitle(run: FinishedRun) -> str:
     told = [run.name, study.get("model"), (study.get("target") or {}).get("provider"),
             run.document["environment"].get("cpu")]
     return " · ".join(str(part) for part in told if part)
-
-
-def _flat(found: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """A line a leaf, ``libraries.torch`` for what lies deeper."""
-    lines: list[tuple[str, str]] = []
-    for name, value in found.items():
-        lines += _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else [(above + name, str(value))]
-    return lines
 
 
 def _study(run: FinishedRun) -> tuple[Mapping[str, Any], str]:

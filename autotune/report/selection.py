@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -35,12 +34,6 @@ def as_json(run: FinishedRun, found: Selection) -> dict[str, Any]:
     }
 
 
-def look_of(run: FinishedRun, trial: int) -> Mapping[str, Any] | None:
-    """What the certificate found when it measured a trial again; None where it did not, or could not."""
-    looks = run.certificate["looks"] if run.certificate else ()
-    return next((look for look in looks if look["trial"] == trial and look["values"]), None)
-
-
 def _limit(run: FinishedRun, constraint: Constraint) -> dict[str, Any]:
     return {"expr": constraint.expr, "objective": constraint.objective, "op": constraint.op,
             "bound": constraint.bound, "unit": unit_of(constraint.objective, run.units),
@@ -60,7 +53,7 @@ def _chosen(run: FinishedRun, choice: Choice) -> dict[str, Any]:
         **_trial(run, choice.trial),
         "limits": [{"expr": h.constraint.expr, "verdict": h.verdict, **interval_json(h.value)} for h in choice.held],
         "tied_with": [other.trial.number for other in choice.others if other.tied],
-        "certificate_look": look_of(run, choice.trial.number),
+        "certificate_look": run.look(choice.trial.number),
     }
 
 

@@ -9,7 +9,6 @@ from autotune.pareto import Direction
 from autotune.report.difference import amount, difference
 from autotune.report.parameters import adapter_text
 from autotune.report.sections import Grid, Section
-from autotune.report.selection import look_of
 from autotune.report.wording import figure, join, missed_by, show, with_unit
 from autotune.selection import Choice, Other, Relaxed, Selection, Shortfall
 
@@ -143,7 +142,7 @@ def _trials(numbers: Sequence[int]) -> str:
 
 def _proof(run: FinishedRun, found: Selection, trial: FinishedTrial) -> Section:
     """The certificate's figures of this trial, or that there are none."""
-    look = look_of(run, trial.number)
+    look = run.look(trial.number)
     if look is None:
         return Section("No certificate", ("These are the search's figures, of rows that it chose by. On rows that it "
                                           "has not seen such a winner tends to be worse, as it is partly lucky.",))

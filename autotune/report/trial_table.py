@@ -50,7 +50,7 @@ class Row:
 def trial_table(run: FinishedRun, chosen: int | None) -> tuple[list[Column], list[Row]]:
     """Every trial, in the order of its number; the columns are the same for all."""
     names = varied(run.trials, deploy=False)
-    asked = list(dict.fromkeys([key for key, _ in run.objectives] + [c.objective for c in run.constraints]))
+    asked = run.asked
     rest = list(dict.fromkeys(key for t in run.trials for key in t.values if key not in asked))
     columns = [
         Column("trial", right=True), Column("what came of it"), Column("artifact"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autotune.pareto import Miss
+from autotune.pareto import Direction, Miss
 from autotune.stats import Measurement
 
 
@@ -59,6 +59,12 @@ def join(parts: Sequence[str]) -> str:
 def with_unit(unit: str) -> str:
     """The unit as it follows a number."""
     return f" {unit}" if unit else ""
+
+
+def axis_title(key: str, unit: str, direction: Direction) -> str:
+    """``latency_ms.p50 (ms) · less is better``."""
+    better = "more" if direction == "maximize" else "less"
+    return f"{key}{f' ({unit})' if unit else ''} · {better} is better"
 
 
 def missed_by(miss: Miss, unit: str) -> str:
