@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from autotune.errors import ConfigError, Problem
-from autotune.store import write_atomically
+from autotune.storage.store import write_atomically
 
 FIELDS = ("row", "reference", "answer", "right")
 

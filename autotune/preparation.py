@@ -15,8 +15,8 @@ from autotune.pipeline import architectures, base_model, stages
 from autotune.pipeline.tokens import TokenizedData
 from autotune.questions import Target, Workload
 from autotune.report.terminal import Terminal
-from autotune.stage_runner import StageRunner
-from autotune.store import Entry, file_sha256
+from autotune.storage.stage_runner import StageRunner
+from autotune.storage.store import Entry, file_sha256
 from search_spaces.deploy import DeployParams, unsupported
 
 _MIN_CONTEXT = 512

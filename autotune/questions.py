@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autotune.pipeline.tokens import Example, TokenizedData
-from autotune.sequential import shuffled
+from autotune.search.sequential import shuffled
 from objectives.request import PROTOCOL
 
 _DISTINCT_PROMPTS = 4

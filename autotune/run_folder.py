@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from autotune import __version__
 from autotune.errors import ConfigError, Problem
-from autotune.store import library_version, write_atomically
+from autotune.storage.store import library_version, write_atomically
 
 LIBRARIES = (
     "torch", "transformers", "peft", "bitsandbytes", "optuna", "onnxruntime", "onnxruntime-genai", "onnx",

@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autotune import deployment, schedule
-from autotune.certify import Certifier
+from autotune import deployment
+from autotune.certifying.certify import Certifier
+from autotune.certifying.evidence import requests_needed
+from autotune.certifying.examine import Examiner, Tier
 from autotune.config import StudyConfig
 from autotune.errors import ConfigError, StageError, StudyError
 from autotune.estimate import Certifying, Estimate, artifact_bytes, estimate
-from autotune.evidence import requests_needed
-from autotune.examine import Examiner, Tier
 from autotune.finished import read_run
-from autotune.limits import Limits
 from autotune.machine_lock import MachineLock
 from autotune.options import Options
 from autotune.pipeline import base_model, stages
@@ -31,11 +30,13 @@ from autotune.report.terminal import Terminal, dropped_sentence, verdict_sentenc
 from autotune.report.told import exit_code
 from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
-from autotune.scoring import Scorer
-from autotune.screening import screen
-from autotune.stage_runner import StageRunner
-from autotune.store import Store
-from autotune.study import Baseline, StudyLoop
+from autotune.search import schedule
+from autotune.search.limits import Limits
+from autotune.search.scoring import Scorer
+from autotune.search.screening import screen
+from autotune.search.study import Baseline, StudyLoop
+from autotune.storage.stage_runner import StageRunner
+from autotune.storage.store import Store
 from autotune.study_file import parse_duration
 from autotune.trials import Screening
 from autotune.workers import Worker

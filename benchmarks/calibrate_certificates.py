@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from autotune import paired, power, stats, ties
+from autotune import paired, stats
+from autotune.certifying import power
+from autotune.certifying.looks import confidence_at
 from autotune.constraints import parse
-from autotune.looks import confidence_at
+from autotune.search import ties
 from benchmarks.simulated import CONFIDENCE, Section, ends, flags, passes, right_counts, shown, verdicts
 
 LIMIT = parse("accuracy >= 0.78")

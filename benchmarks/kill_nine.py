@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psutil
 
-from autotune.store import Store
+from autotune.storage.store import Store
 from benchmarks.record import record
 from benchmarks.run_tables import Row, chosen, finished, interrupted, proposals, table, trials
 from tests import studies

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autotune.evidence import requests_needed
+from autotune.certifying.evidence import requests_needed
 from autotune.ratio import ratio
 from benchmarks.noise import KEY, POINTS, Artifact, Bench, add_options, opened
 from benchmarks.record import record

@@ -18,7 +18,7 @@ from autotune import predictions
 from autotune.bundle.make import Made, make
 from autotune.deployment import rows_digest
 from autotune.finished import read_run
-from autotune.store import Store
+from autotune.storage.store import Store
 from objectives import integrity
 from tests import finished_runs, studies
 

@@ -27,15 +27,15 @@ import sqlalchemy
 
 from autotune.config import resolve_config
 from autotune.errors import ProbeError, TrainingError
-from autotune.limits import Limits
 from autotune.pipeline import stages
-from autotune.proposals import recorded
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
-from autotune.schedule import Budget
+from autotune.search.limits import Limits
+from autotune.search.proposals import recorded
+from autotune.search.schedule import Budget
+from autotune.search.study import StudyLoop
 from autotune.stats import Measurement
-from autotune.store import Entry, make_key
-from autotune.study import StudyLoop
+from autotune.storage.store import Entry, make_key
 from autotune.trials import INTERRUPTED, Scored, Screened, Stopped
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams

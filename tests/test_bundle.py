@@ -17,7 +17,7 @@ from autotune.bundle.document import schema
 from autotune.bundle.make import make
 from autotune.errors import ConfigError
 from autotune.finished import read_run
-from autotune.store import Store
+from autotune.storage.store import Store
 from tests import bundles, studies
 from tests.bundles import manifest_of, on_device, rows_of
 

@@ -15,7 +15,7 @@ from autotune.bundle.licence import Licence
 from autotune.bundle.samples import Samples
 from autotune.deployment import deployment
 from autotune.finished import read_run
-from autotune.store import Store
+from autotune.storage.store import Store
 from tests import bundles
 
 HOSTILE = "joy | <script>alert(1)</script> [x](https://evil.example) **bold**\n\n# heading `code`"

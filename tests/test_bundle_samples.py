@@ -13,7 +13,7 @@ from autotune.bundle.samples import Samples, draw, picked
 from autotune.deployment import deployment
 from autotune.errors import ConfigError
 from autotune.finished import read_run
-from autotune.store import Store
+from autotune.storage.store import Store
 from tests import bundles
 
 

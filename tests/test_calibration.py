@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from autotune import paired, power, stats
+from autotune import paired, stats
+from autotune.certifying import power
 from benchmarks import calibrate_certificates, calibrate_intervals, calibration
 from benchmarks.simulated import Section, right_counts
 

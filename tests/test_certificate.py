@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from autotune.certificate import Certificate, Evidence, certify, judge
+from autotune.certifying.certificate import Certificate, Evidence, certify, judge
+from autotune.certifying.evidence import Measured, judged_by, requests_needed
 from autotune.constraints import Constraint, parse
-from autotune.evidence import Measured, judged_by, requests_needed
 from autotune.report.certificate import as_json, sentences
 from autotune.stats import Measurement, exact, exact_proportion, percentile
 from objectives.steadiness import Drift, Steadiness

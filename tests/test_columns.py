@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from autotune.columns import Column, columns_of, estimated_tokens
+from autotune.drafting.columns import Column, columns_of, estimated_tokens
 
 
 def column(*values: str | None, name: str = "c") -> Column:

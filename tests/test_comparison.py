@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autotune.comparison import Comparison, compare, labels_of
+from autotune.comparing.comparison import Comparison, compare, labels_of
 from autotune.errors import ConfigError
 from autotune.finished import FinishedRun, read_run
 from tests import finished_runs, studies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autotune.contrast import contrast
+from autotune.comparing.contrast import contrast
 from autotune.stats import Measurement
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from autotune.comparing.covered import Covered, covered
 from autotune.constraints import Constraint, parse
-from autotune.covered import Covered, covered
 from autotune.finished import FinishedTrial
 from autotune.pareto import Direction
 

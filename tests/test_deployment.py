@@ -10,7 +10,7 @@ import pytest
 from autotune.deployment import deployment, rows_digest, rows_of
 from autotune.errors import ConfigError, DataError
 from autotune.finished import read_run
-from autotune.store import Store
+from autotune.storage.store import Store
 from tests import bundles
 
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from autotune.cli import app
 from autotune.errors import ConfigError, StudyError
-from autotune.garbage import Held, Run, disk_bytes, parse_size, plan, reclaimable
-from autotune.manifest import StoredFile
-from autotune.store import Key, Store, Stored, make_key
+from autotune.storage.garbage import Held, Run, disk_bytes, parse_size, plan, reclaimable
+from autotune.storage.manifest import StoredFile
+from autotune.storage.store import Key, Store, Stored, make_key
 
 REPOSITORY = Path(__file__).parents[1]
 

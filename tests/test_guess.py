@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from autotune.columns import Column
-from autotune.guess import guess_answer, guess_prompt, guess_task, is_mark, unused
+from autotune.drafting.columns import Column
+from autotune.drafting.guess import guess_answer, guess_prompt, guess_task, is_mark, unused
 
 N = 60
 

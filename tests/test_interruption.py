@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from autotune.proposals import Proposals, open_study
 from autotune.run_folder import RunFolder
+from autotune.search.proposals import Proposals, open_study
 from benchmarks import kill_nine
 from search_spaces.space import parse_space
 from tests import studies

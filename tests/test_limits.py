@@ -6,7 +6,7 @@ import pytest
 
 from autotune.constraints import parse
 from autotune.errors import ConfigError
-from autotune.limits import Limits
+from autotune.search.limits import Limits
 from search_spaces.adapter import AdapterParams
 
 CONSTRAINTS = tuple(map(parse, ("accuracy >= 0.9 * baseline", "latency_ms.p95 <= 0.5 * baseline", "size_mb <= 300")))

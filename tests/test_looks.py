@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotune.looks import METHOD, confidence_at
+from autotune.certifying.looks import METHOD, confidence_at
 
 
 def test_the_first_spends_half_and_the_last_what_is_left() -> None:

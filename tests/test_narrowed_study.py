@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from autotune.choosing.narrowed_study import narrowed
 from autotune.constraints import parse
 from autotune.finished import read_run
-from autotune.narrowed_study import narrowed
 from search_spaces.space import parse_space
 from tests import finished_runs
 

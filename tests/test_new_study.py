@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from autotune.columns import Column
-from autotune.errors import ConfigError, DataError
-from autotune.new_study import (
+from autotune.drafting.columns import Column
+from autotune.drafting.new_study import (
     Decisions,
     draft,
     examine,
@@ -23,7 +22,8 @@ from autotune.new_study import (
     study_name,
     without_strangers,
 )
-from autotune.study_writer import Draft
+from autotune.drafting.study_writer import Draft
+from autotune.errors import ConfigError, DataError
 from objectives.templates import render, template_columns
 
 CHOICE = Decisions(("text",), "tone", "choice")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from autotune.choosing.other_limits import limits_for
 from autotune.errors import ConfigError
 from autotune.finished import read_run
-from autotune.other_limits import limits_for
 from tests import finished_runs
 from tests.finished_runs import trial, value
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import integrate
 from scipy import stats as scipy_stats
 
-from autotune import power
+from autotune.certifying import power
+from autotune.certifying.power import rows_to_settle, rows_to_settle_paired, samples_to_settle
 from autotune.constraints import Op, parse
-from autotune.power import rows_to_settle, rows_to_settle_paired, samples_to_settle
 from autotune.stats import exact_proportion, percentile
 from tests.test_paired import flags
 

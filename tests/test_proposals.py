@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 import pytest
 
-from autotune.proposals import Proposals, open_study
-from autotune.schedule import first_points
+from autotune.search.proposals import Proposals, open_study
+from autotune.search.schedule import first_points
 from search_spaces.space import Space, parse_space
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autotune.constraints import parse
-from autotune.schedule import (
+from autotune.search.schedule import (
     Budget,
     Spent,
     ask_seed,

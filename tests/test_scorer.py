@@ -16,10 +16,10 @@ from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions, answers_task, row_order
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder, environment
-from autotune.scoring import Scorer
-from autotune.screening import screen
-from autotune.stage_runner import StageRunner
-from autotune.store import Entry, Key, Store
+from autotune.search.scoring import Scorer
+from autotune.search.screening import screen
+from autotune.storage.stage_runner import StageRunner
+from autotune.storage.store import Entry, Key, Store
 from autotune.targets.local import run_probe
 from autotune.workers import Worker
 from objectives.request import PROTOCOL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autotune.constraints import parse
-from autotune.screening import broken
+from autotune.search.screening import broken
 from autotune.stats import Measurement
 from autotune.trials import Screened, Timed
 from objectives.steadiness import steadiness

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from autotune.choosing.selection import Selection, choose, rounded_out
 from autotune.constraints import parse
 from autotune.finished import read_run
-from autotune.selection import Selection, choose, rounded_out
 from tests import finished_runs
 from tests.finished_runs import trial, value
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotune.sequential import shuffled, stop_rule
+from autotune.search.sequential import shuffled, stop_rule
 
 
 def stopped_at(right: np.ndarray, rule: tuple[tuple[int, int], ...]) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.siblings import family_of
+from autotune.drafting.siblings import family_of
 
 
 @pytest.mark.parametrize(("data", "beside", "splits", "stem"), [

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from autotune.store import Entry, Key, Store, make_key
+from autotune.storage.store import Entry, Key, Store, make_key
 
 KEY = make_key("adapter", 1, {"rank": 8})
 OTHER = make_key("adapter", 1, {"rank": 99})

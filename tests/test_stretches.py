@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from autotune.comparing.stretches import Stretch, stretches
 from autotune.finished import FinishedTrial
 from autotune.stats import exact
-from autotune.stretches import Stretch, stretches
 
 
 def trial(number: int, accuracy: float, cost: float) -> FinishedTrial:

@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from autotune.finished import FinishedRun, read_run
-from autotune.study_differences import (
+from autotune.comparing.study_differences import (
     environment_differences,
     flat,
     is_of_the_target,
     study_differences,
     target_differences,
 )
+from autotune.finished import FinishedRun, read_run
 from tests import finished_runs, studies
 
 

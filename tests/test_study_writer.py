@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.config import resolve_config
+from autotune.drafting.study_writer import LABELS_SHOWN, Draft, quoted, scalar, study_text
 from autotune.study_file import StudyFile
-from autotune.study_writer import LABELS_SHOWN, Draft, quoted, scalar, study_text
 from tests.study_keys import keys_of
 
 CHOICE = Draft(

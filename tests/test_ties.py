@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autotune.ties import ties
+from autotune.search.ties import ties
 
 ROWS = 200
 

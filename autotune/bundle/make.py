@@ -17,9 +17,9 @@ from autotune.bundle.write import require_free, write
 from autotune.deployment import deployment, stored, study_of
 from autotune.errors import ConfigError, Problem
 from autotune.finished import FinishedRun
-from autotune.manifest import read_manifest
 from autotune.pipeline.stages import ARTIFACT_FOLDER
-from autotune.store import Store
+from autotune.storage.manifest import read_manifest
+from autotune.storage.store import Store
 from objectives.bundle import MODEL, SAMPLES
 from objectives.verdicts import rows_to_pass
 

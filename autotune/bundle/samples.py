@@ -12,7 +12,7 @@ from autotune import predictions
 from autotune.bundle.choice import Chosen
 from autotune.deployment import Deployment, Pair, Split, rows_of
 from autotune.errors import ConfigError, Problem
-from autotune.store import Store
+from autotune.storage.store import Store
 
 
 @dataclass(frozen=True)

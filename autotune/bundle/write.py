@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import ConfigError, Problem
-from autotune.manifest import fsync_folder
+from autotune.storage.manifest import fsync_folder
 from objectives import integrity
 
 _CHUNK = 1 << 20

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import typer
 
+from autotune.drafting.guess import Guess
+from autotune.drafting.study_writer import printable
 from autotune.errors import ConfigError, Problem, nearest
-from autotune.guess import Guess
-from autotune.study_writer import printable
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)

@@ -31,7 +31,7 @@ def bundle(
     from autotune.bundle.make import make
     from autotune.finished import read_run
     from autotune.preparation import store_root
-    from autotune.store import Store
+    from autotune.storage.store import Store
 
     found = read_run(run)
     root = store_root(store, dict(os.environ))

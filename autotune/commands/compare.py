@@ -27,7 +27,7 @@ def compare(
 ) -> None:
     """Compare finished runs: what differs, whose front covers more, which is best where, and what it took."""
     from autotune import predictions
-    from autotune.comparison import compare as compared
+    from autotune.comparing.comparison import compare as compared
     from autotune.report import comparison, sections
     from autotune.report.comparison_sections import sections as told
     from autotune.report.comparison_sections import title
@@ -67,7 +67,7 @@ def _read(folders: list[Path]) -> list[FinishedRun]:
 
 
 def _write(option: str, path: Path, text: str) -> None:
-    from autotune.store import write_atomically
+    from autotune.storage.store import write_atomically
 
     try:
         write_atomically(path, text)

@@ -24,9 +24,9 @@ def gc(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Show what the store holds, and for which runs; free what no run needs."""
-    from autotune.garbage import SIZES, collect, parse_size
     from autotune.preparation import store_root
-    from autotune.store import Store
+    from autotune.storage.garbage import SIZES, collect, parse_size
+    from autotune.storage.store import Store
 
     try:
         size = None if max_size is None else parse_size(max_size)
@@ -49,7 +49,7 @@ def gc(
 def _print_held(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from autotune.garbage import show_size
+    from autotune.storage.garbage import show_size
 
     def count(number: int, noun: str) -> str:
         return f"{number} {noun[:-1] + 'ies' if noun[-1] == 'y' and number != 1 else noun + 's' * (number != 1)}"

@@ -17,9 +17,9 @@ from autotune.commands.completion import complete_data
 from autotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from autotune.columns import Column
     from autotune.commands.asking import Asker
-    from autotune.new_study import Decisions
+    from autotune.drafting.columns import Column
+    from autotune.drafting.new_study import Decisions
     from autotune.pipeline.tokens import Task
 
 EXIT_CODES = """Exit codes: 0 the study is written; 2 bad usage, rows that a study refuses, or a guess that needs
@@ -53,10 +53,10 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="Ask nothing; print one JSON object to stdout.")] = False,
 ) -> None:
     """Write a commented study.yaml for a data file: guess what can be guessed, ask for the rest."""
-    from autotune import new_study
     from autotune.commands.asking import Asker
-    from autotune.siblings import family_of
-    from autotune.study_writer import study_text
+    from autotune.drafting import new_study
+    from autotune.drafting.siblings import family_of
+    from autotune.drafting.study_writer import study_text
 
     if out.exists() and not force:
         raise ConfigError([Problem(str(out), "", "it exists already", "another --out, or --force to overwrite it")])
@@ -93,8 +93,8 @@ def _decide(
 ) -> tuple[Decisions, dict[str, str]]:
     """What was said, else guessed, else asked; and why, by what was decided."""
     from autotune.commands.asking import SAID, one_of, some_of
-    from autotune.guess import Guess, guess_answer, guess_prompt, guess_task
-    from autotune.new_study import Decisions, require_columns, require_two
+    from autotune.drafting.guess import Guess, guess_answer, guess_prompt, guess_task
+    from autotune.drafting.new_study import Decisions, require_columns, require_two
 
     prompt = list(dict.fromkeys(prompt or ()))
     require_columns(columns, {"--prompt-column": prompt, "--answer-column": [answer] if answer else []}, file)
@@ -123,15 +123,15 @@ def _decide(
 
 
 def _listed(columns: Sequence[Column]) -> str:
-    from autotune.study_writer import printable
+    from autotune.drafting.study_writer import printable
 
     return ", ".join(printable(c.name) for c in columns)
 
 
 def _model(given: str | None, base_dir: Path, asker: Asker) -> str:
     from autotune.commands.asking import SAID
-    from autotune.guess import Guess
-    from autotune.new_study import DEFAULT_MODEL, MODELS, model_spec
+    from autotune.drafting.guess import Guess
+    from autotune.drafting.new_study import DEFAULT_MODEL, MODELS, model_spec
 
     found = model_spec(given, base_dir)
     example = f"{MODELS}; for one to begin with: pip install {DEFAULT_MODEL.replace('_', '-')}"
@@ -166,7 +166,7 @@ def _write(text: str, out: Path) -> None:
 
     from autotune.config import resolve_config
     from autotune.config_errors import UniqueKeyLoader
-    from autotune.store import write_atomically
+    from autotune.storage.store import write_atomically
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)  # paths with .. lead nowhere from a folder that is not there
@@ -178,14 +178,14 @@ def _write(text: str, out: Path) -> None:
 
 
 def _unused(columns: Sequence[Column], chosen: Decisions) -> dict[str, str]:
-    from autotune.guess import unused
+    from autotune.drafting.guess import unused
 
     return {c.name: unused(c) for c in columns if c.name not in (*chosen.prompt, chosen.answer)}
 
 
 def _print(found: Mapping[str, Any]) -> None:
+    from autotune.drafting.study_writer import printable
     from autotune.report.wording import join
-    from autotune.study_writer import printable
 
     console = Console(highlight=False, soft_wrap=True)
 

@@ -11,10 +11,10 @@ import typer
 from autotune.errors import ConfigError, Problem, nearest
 
 if TYPE_CHECKING:
+    from autotune.choosing.selection import Selection
     from autotune.constraints import Constraint
     from autotune.finished import FinishedRun
     from autotune.pareto import Policy
-    from autotune.selection import Selection
 
 EXIT_NOTHING_FITS = 3
 EXIT_CODES = "Exit codes: 0 a trial is chosen; 2 bad usage or input; 3 nothing meets the limits."
@@ -37,9 +37,9 @@ def select(
 ) -> None:
     """Choose from a finished run under other limits or another policy; nothing is measured again."""
     from autotune import predictions
+    from autotune.choosing.selection import choose
     from autotune.finished import read_run
     from autotune.report.selection import as_json as document
-    from autotune.selection import choose
 
     found = read_run(run)
     limits, chosen_by = _asked(found, require or [], keep_limits, policy)
@@ -57,7 +57,7 @@ def _asked(
     run: FinishedRun, require: list[str], keep: bool, policy: str | None
 ) -> tuple[tuple[Constraint, ...], Policy]:
     """Limits and policy; every problem with both is raised at once."""
-    from autotune.other_limits import limits_for
+    from autotune.choosing.other_limits import limits_for
 
     problems = []
     if keep and not require:
@@ -99,8 +99,8 @@ def _write_study(run: FinishedRun, selection: Selection, path: Path) -> str | No
     Raises:
         ConfigError: the file is there already, or cannot be written.
     """
-    from autotune.narrowed_study import narrowed
-    from autotune.store import write_atomically
+    from autotune.choosing.narrowed_study import narrowed
+    from autotune.storage.store import write_atomically
 
     if selection.choice is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autotune.certificate import Certificate, Held, Look
+from autotune.certifying.certificate import Certificate, Held, Look
 from autotune.report.results import interval_json, value_json
 from autotune.report.wording import figure, join, missed_by, show, with_unit
 

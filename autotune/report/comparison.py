@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from autotune.comparison import Best, Comparison, Entrant
+from autotune.comparing.comparison import Best, Comparison, Entrant
+from autotune.comparing.stretches import Stretch
+from autotune.comparing.study_differences import Difference
 from autotune.finished import FinishedTrial, unit_of
 from autotune.report.results import interval_json
-from autotune.stretches import Stretch
-from autotune.study_differences import Difference
 
 SCHEMA = "autotune/comparison@1"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotune import pareto
-from autotune.comparison import Comparison, Entrant
+from autotune.comparing.comparison import Comparison, Entrant
 from autotune.finished import FinishedTrial, unit_of
 from autotune.pareto import Direction, losses
 from autotune.report.comparison_sections import title

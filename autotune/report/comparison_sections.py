@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from autotune.comparison import Best, Comparison, Entrant
+from autotune.comparing.comparison import Best, Comparison, Entrant
+from autotune.comparing.stretches import Stretch
+from autotune.comparing.study_differences import Difference
 from autotune.finished import FinishedTrial, measurement, unit_of
 from autotune.report.comparison import trials_by_state
 from autotune.report.difference import difference
 from autotune.report.parameters import adapter_text
 from autotune.report.sections import Grid, Section
 from autotune.report.wording import figure, join, show, with_unit
-from autotune.stretches import Stretch
-from autotune.study_differences import Difference
 
 _STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAILED": "failed", "RUNNING": "running"}
 _COSTS = (("wall time", "wall_s", " s"), ("adapters trained", "adapters_trained", ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autotune.contrast import Contrast
+from autotune.comparing.contrast import Contrast
 from autotune.report.wording import figure, with_unit
 from objectives.base import is_answers
 

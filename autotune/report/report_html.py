@@ -9,9 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from autotune.comparing.study_differences import flat
 from autotune.errors import ConfigError, Problem
 from autotune.finished import FinishedRun, measurement
-from autotune.manifest import write_atomically
 from autotune.report import gauges
 from autotune.report.axes import axes
 from autotune.report.cost import cost_sentence
@@ -26,7 +26,7 @@ from autotune.report.trial_table import trial_table
 from autotune.report.verdict import Answer, answer
 from autotune.report.wording import percent
 from autotune.stats import Measurement
-from autotune.study_differences import flat
+from autotune.storage.manifest import write_atomically
 
 REPORT = "report.html"
 

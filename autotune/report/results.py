@@ -13,7 +13,7 @@ from autotune.constraints import Constraint
 from autotune.pareto import feasible
 from autotune.report.outcome import Outcome
 from autotune.stats import Measurement
-from autotune.store import write_atomically
+from autotune.storage.store import write_atomically
 from autotune.trials import Screened, Screening, Timed, TrialRecord
 from objectives.base import Objective
 from search_spaces.deploy import DeployParams

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from autotune.choosing.selection import Choice, Other, Relaxed, Selection, Shortfall
 from autotune.constraints import Constraint
 from autotune.finished import FinishedRun, FinishedTrial, unit_of
 from autotune.report.results import interval_json
-from autotune.selection import Choice, Other, Relaxed, Selection, Shortfall
 
 SCHEMA = "autotune/selection@1"
 

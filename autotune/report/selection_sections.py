@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autotune.choosing.selection import Choice, Other, Relaxed, Selection, Shortfall
 from autotune.finished import FinishedRun, FinishedTrial, measurement, unit_of
 from autotune.pareto import Direction
 from autotune.report.difference import amount, difference
 from autotune.report.parameters import adapter_text
 from autotune.report.sections import Grid, Section
 from autotune.report.wording import figure, join, missed_by, show, with_unit
-from autotune.selection import Choice, Other, Relaxed, Selection, Shortfall
 
 
 def sections(run: FinishedRun, found: Selection, replaced: bool, written: str | None = None) -> list[Section]:

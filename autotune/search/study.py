@@ -11,23 +11,24 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from autotune import predictions, schedule
+from autotune import predictions
 from autotune.config import StudyConfig
 from autotune.constraints import Constraint, total_violation
 from autotune.errors import ExportError, ProbeError, StageError, StudyError, TrainingError
-from autotune.ledger import Ledger
-from autotune.limits import Limits
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
-from autotune.proposals import Proposals, open_study
 from autotune.report import dashboard
 from autotune.report.outcome import Outcome, judge
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
-from autotune.scoring import Scorer
-from autotune.stage_runner import StageRunner
-from autotune.store import Entry
-from autotune.ties import front_ties
+from autotune.search import schedule
+from autotune.search.ledger import Ledger
+from autotune.search.limits import Limits
+from autotune.search.proposals import Proposals, open_study
+from autotune.search.scoring import Scorer
+from autotune.search.ties import front_ties
+from autotune.storage.stage_runner import StageRunner
+from autotune.storage.store import Entry
 from autotune.trials import Scored, Screened, StageRecord, TrialRecord
 from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams

@@ -17,8 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from autotune.errors import StudyError
-from autotune.manifest import StoredFile, disk_files
-from autotune.store import Key, Registered, Store, Stored
+from autotune.storage.manifest import StoredFile, disk_files
+from autotune.storage.store import Key, Registered, Store, Stored
 
 SIZES = "a size such as 500MB, 5GB or 1.5GiB"
 _UNITS: dict[str, int] = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,

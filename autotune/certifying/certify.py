@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autotune import pareto
-from autotune.certificate import Certificate, Evidence, certify
+from autotune.certifying.certificate import Certificate, Evidence, certify
+from autotune.certifying.examine import Examiner
 from autotune.config import StudyConfig
 from autotune.errors import StageError
-from autotune.examine import Examiner
-from autotune.keys import digest
-from autotune.limits import Limits
 from autotune.report.certificate import as_json, sentences
 from autotune.report.outcome import Outcome
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
-from autotune.store import write_atomically
+from autotune.search.limits import Limits
+from autotune.storage.keys import digest
+from autotune.storage.store import write_atomically
 from autotune.trials import TrialRecord
 
 

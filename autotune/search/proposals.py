@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from autotune.pareto import Direction
 from autotune.report.terminal import describe
 from autotune.report.wording import number
-from autotune.schedule import ask_seed, first_points
+from autotune.search.schedule import ask_seed, first_points
 from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from autotune import answers, keys, stats
+from autotune import answers, stats
 from autotune.errors import AssemblyError, ScoreError, StageError
 from autotune.pipeline import stages
 from autotune.pipeline.template_params import template_params
@@ -28,10 +28,11 @@ from autotune.questions import (
     target_fingerprint,
 )
 from autotune.run_folder import RunFolder, link_tree
-from autotune.sequential import stop_rule
-from autotune.stage_runner import StageRunner
+from autotune.search.sequential import stop_rule
 from autotune.stats import Measurement
-from autotune.store import Entry, Key
+from autotune.storage import keys
+from autotune.storage.stage_runner import StageRunner
+from autotune.storage.store import Entry, Key
 from autotune.trials import Scored, Screened, StageRecord, Stopped
 from objectives.base import MB, OBJECTIVES
 from objectives.size import size_bytes

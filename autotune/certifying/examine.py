@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from autotune import answers, predictions, stats
-from autotune.certificate import Evidence
+from autotune.certifying.certificate import Evidence
+from autotune.certifying.evidence import Measured, from_two, judged_by, requests_needed
 from autotune.constraints import Constraint
 from autotune.errors import ScoreError
-from autotune.evidence import Measured, from_two, judged_by, requests_needed
-from autotune.limits import Limits
 from autotune.pipeline import stages
 from autotune.preparation import Prepared
 from autotune.questions import Questions, latency_task, probe_request, text_task
 from autotune.report.results import timing_json
 from autotune.run_folder import RunFolder
-from autotune.scoring import Scorer
-from autotune.stage_runner import StageRunner
+from autotune.search.limits import Limits
+from autotune.search.scoring import Scorer
 from autotune.stats import Measurement
-from autotune.store import Entry
+from autotune.storage.stage_runner import StageRunner
+from autotune.storage.store import Entry
 from autotune.trials import Timed, TrialRecord
 from objectives.base import OBJECTIVES, ROW_SHARES, is_answers
 from objectives.latency import VALUES, values

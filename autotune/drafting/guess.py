@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from autotune.columns import Column
+from autotune.drafting.columns import Column
 from autotune.pipeline.tokens import Task
 from autotune.report.wording import join
 

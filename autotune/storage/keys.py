@@ -10,7 +10,7 @@ from typing import Any
 
 from autotune.pipeline.template_params import TemplateParams
 from autotune.pipeline.tokens import Example
-from autotune.store import Key, library_version, make_key
+from autotune.storage.store import Key, library_version, make_key
 from objectives.request import PROTOCOL
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams

@@ -8,7 +8,7 @@ from autotune.constraints import Constraint
 from autotune.errors import StageError
 from autotune.pareto import Candidate, Miss, nearest_miss
 from autotune.report.wording import show
-from autotune.scoring import Scorer
+from autotune.search.scoring import Scorer
 from autotune.trials import Dropped, Screened, Screening
 from objectives.latency import VALUES
 from search_spaces.deploy import DeployParams

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from autotune.certifying.looks import METHOD, confidence_at
 from autotune.constraints import Constraint, Verdict
-from autotune.looks import METHOD, confidence_at
 from autotune.pareto import Miss
 from autotune.stats import Measurement
 

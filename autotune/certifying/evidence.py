@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autotune import paired, power, stats
-from autotune.certificate import Tested
+from autotune import paired, stats
+from autotune.certifying import power
+from autotune.certifying.certificate import Tested
 from autotune.constraints import Constraint
 from autotune.stats import Measurement
 from objectives import exact

@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autotune.columns import MOST_LABELS, Column, columns_of, estimated_tokens
+from autotune.drafting.columns import MOST_LABELS, Column, columns_of, estimated_tokens
+from autotune.drafting.guess import unused
+from autotune.drafting.study_writer import Draft
 from autotune.errors import BaseModelError, ConfigError, DataError, Problem, nearest
-from autotune.guess import unused
 from autotune.pipeline.base_model import resolve
 from autotune.pipeline.data import Row, raise_problems, read_table, scan_rows
 from autotune.pipeline.data_files import READERS
@@ -21,7 +22,6 @@ from autotune.pipeline.splits import cut_splits, duplicates_across
 from autotune.pipeline.tokenize import blank_prompts
 from autotune.pipeline.tokens import Task
 from autotune.report.wording import join
-from autotune.study_writer import Draft
 from objectives.machine import machine
 from objectives.templates import render
 

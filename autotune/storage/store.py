@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from autotune.manifest import (
+from autotune.storage.manifest import (
     MANIFEST,
     Inode,
     StoredFile,
@@ -38,8 +38,8 @@ from autotune.manifest import (
     is_unusable,
     read_manifest,
 )
-from autotune.manifest import file_sha256 as file_sha256
-from autotune.manifest import write_atomically as write_atomically
+from autotune.storage.manifest import file_sha256 as file_sha256
+from autotune.storage.manifest import write_atomically as write_atomically
 
 _DROPPED, _MAKING, _DAMAGED, _RUNS = ".dropped-", ".making-", ".damaged-", ".runs"
 _DIGEST = re.compile(r"[0-9a-f]{32}")

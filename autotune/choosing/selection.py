@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from autotune import pareto
+from autotune.comparing.contrast import Contrast, Right, contrast
 from autotune.constraints import Constraint, Verdict, total_violation
-from autotune.contrast import Contrast, Right, contrast
 from autotune.finished import FinishedRun, FinishedTrial, measurement
 from autotune.pareto import Direction, Miss, Policy
 from autotune.stats import Measurement

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autotune import answers, keys
+from autotune import answers
 from autotune.errors import AssemblyError, ExportError, StageError, TrainingError
 from autotune.machine_lock import MachineLock
 from autotune.pipeline import stages
@@ -20,7 +20,8 @@ from autotune.pipeline.tokens import TokenizedData
 from autotune.questions import Target
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
-from autotune.store import Entry, Key, Store
+from autotune.storage import keys
+from autotune.storage.store import Entry, Key, Store
 from autotune.targets.local import run_probe
 from autotune.workers import Worker
 from objectives.result import ProbeResult

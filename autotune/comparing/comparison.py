@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autotune import pareto
-from autotune.contrast import Contrast, Right, contrast
-from autotune.covered import Covered, covered
-from autotune.errors import ConfigError, Problem
-from autotune.finished import FinishedRun, FinishedTrial
-from autotune.pareto import POLICIES, Direction, Policy
-from autotune.selection import same_rows
-from autotune.stretches import Stretch, stretches
-from autotune.study_differences import (
+from autotune.choosing.selection import same_rows
+from autotune.comparing.contrast import Contrast, Right, contrast
+from autotune.comparing.covered import Covered, covered
+from autotune.comparing.stretches import Stretch, stretches
+from autotune.comparing.study_differences import (
     Difference,
     environment_differences,
     is_of_the_target,
     study_differences,
     target_differences,
 )
+from autotune.errors import ConfigError, Problem
+from autotune.finished import FinishedRun, FinishedTrial
+from autotune.pareto import POLICIES, Direction, Policy
 from objectives.base import is_answers
 
 

@@ -1,0 +1,1 @@
+"""After the search: finalists measured anew, and the certificate that follows."""

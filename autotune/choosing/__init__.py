@@ -1,0 +1,1 @@
+"""Choosing anew from a finished run, with nothing measured again."""

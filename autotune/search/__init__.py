@@ -1,0 +1,1 @@
+"""The search: what is proposed, screened, scored, told, and when it ends."""
