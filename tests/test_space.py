@@ -123,13 +123,18 @@ def test_the_number_of_adapters_is_known_where_it_is_finite() -> None:
 def test_a_preset_with_something_replaced_keeps_the_rest() -> None:
     whole, none = parse_space("quick")
     changed, problems = parse_space({"preset": "quick", "adapter": {"steps": 200, "alpha": 16, "rank": 4}})
-    assert whole and changed and not none and not problems
+    assert whole
+    assert changed
+    assert not none
+    assert not problems
     assert changed.deploy == whole.deploy
     assert set(changed.adapter) == set(whole.adapter) - {"epochs", "scale"} | {"steps", "alpha"}
     assert changed.adapter["rank"] == Choice((4,))
     assert changed.adapter["learning_rate"] == whole.adapter["learning_rate"]
     other, problems = parse_space({"preset": "quick", "deploy": [{"precision": "fp32"}]})
-    assert other and other.adapter == whole.adapter and [p.precision for p in other.deploy] == ["fp32"]
+    assert other
+    assert other.adapter == whole.adapter
+    assert [p.precision for p in other.deploy] == ["fp32"]
 
 
 def test_mistakes_in_a_preset_with_something_replaced_are_named() -> None:
