@@ -156,6 +156,9 @@ _DEPLOY_ACCEPTED: dict[str, tuple[Value, ...]] = {
     "share_embedding": (True, False),
 }
 _QUANTIZED_ONLY = ("algorithm", "block_size", "symmetric", "int8_where", "accuracy_level", "share_embedding")
+_KEYS = ("preset", "adapter", "deploy")
+#: Two ways to say one thing.
+_EITHER = (("alpha", "scale"), ("epochs", "steps"))
 _RANGE_KEYS = ("low", "high", "log")
 
 
@@ -169,21 +172,32 @@ def load_preset(name: str) -> Any:
     return yaml.safe_load(resources.files("search_spaces.presets").joinpath(f"{name}.yaml").read_text("utf-8"))
 
 
+def overlaid(preset: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+    """A preset in which the dimensions and recipes of ``own`` stand in place of its own."""
+    if not isinstance(own.get("adapter", {}), Mapping):
+        return {**preset, **own}
+    mine = own.get("adapter", {})
+    replaced = {*mine, *(a for pair in _EITHER for a, b in (pair, pair[::-1]) if b in mine)}
+    return {**preset, **own, "adapter": {**{k: v for k, v in preset["adapter"].items() if k not in replaced}, **mine}}
+
+
 def parse_space(raw: Any) -> tuple[Space | None, list[SpaceProblem]]:
-    """A preset's name or the dimensions themselves → Space, with every problem found.
+    """A preset's name, the dimensions themselves, or a preset with some of them replaced → Space, with every problem.
 
     The Space is None exactly when there are problems.
     """
-    if isinstance(raw, str):
-        if raw not in preset_names():
-            return None, [SpaceProblem("", f"no preset named {raw!r}{_hint(raw, preset_names())}",
+    where, name = ("preset", raw["preset"]) if isinstance(raw, Mapping) and "preset" in raw else ("", raw)
+    if where or isinstance(name, str):
+        if name not in preset_names():
+            return None, [SpaceProblem(where, f"no preset named {name!r}{_hint(str(name), preset_names())}",
                                        f"one of {', '.join(preset_names())}, or dimensions inline")]
-        raw = load_preset(raw)
+        raw = overlaid(load_preset(name), raw) if where else load_preset(name)
     if not isinstance(raw, Mapping):
-        return None, [SpaceProblem("", f"a {type(raw).__name__}", "a preset's name or {adapter: …, deploy: …}")]
+        return None, [SpaceProblem("", f"a {type(raw).__name__}",
+                                   "a preset's name, {adapter: …, deploy: …}, or {preset: …, adapter: …}")]
     problems = [
-        SpaceProblem(str(key), f"unknown key{_hint(str(key), ('adapter', 'deploy'))}", "adapter, deploy")
-        for key in raw if key not in ("adapter", "deploy")
+        SpaceProblem(str(key), f"unknown key{_hint(str(key), _KEYS)}", ", ".join(_KEYS))
+        for key in raw if key not in _KEYS
     ]
     adapter = _parse_adapter(raw.get("adapter"), problems)
     deploy = _parse_deploy(raw.get("deploy"), problems)
@@ -214,7 +228,7 @@ def _parse_adapter(raw: Any, problems: list[SpaceProblem]) -> dict[str, Dimensio
                             for v in bad)
             if values and not bad:
                 dimensions[name] = Choice(tuple(dict.fromkeys(values)))
-    for one, other in (("alpha", "scale"), ("epochs", "steps")):
+    for one, other in _EITHER:
         if one in raw and other in raw:
             problems.append(SpaceProblem(f"adapter.{other}", f"given beside {one}", f"{one} or {other}, not both"))
     return dimensions
