@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
 from autotune.search import schedule
 from autotune.search.limits import Limits
+from autotune.search.repeats import Repeated
 from autotune.search.scoring import Scorer
 from autotune.search.screening import screen
 from autotune.search.study import Baseline, StudyLoop
@@ -127,10 +128,12 @@ def _search(
     baseline = loop.baseline()
     _say_baseline(terminal, baseline)
 
-    def write(kept: Mapping[int, str], certificate: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def write(
+        kept: Mapping[int, str], certificate: Mapping[str, Any] | None = None, repeats: Sequence[Repeated] = ()
+    ) -> dict[str, Any]:
         document = report.results(
             replace(context, constraints=loop.limits()), loop.records(), loop.outcome(), kept, _baseline_json(baseline),
-            account(folder.events()).as_json(), loop.ties(), certificate)
+            account(folder.events()).as_json(), loop.ties(), certificate, [r.as_json() for r in repeats])
         report.write(folder.root, document)
         loop.annotate(document)
         return document
@@ -145,8 +148,10 @@ def _search(
     terminal.say(f"The search ended because {stop}.")
     final = not config.file.certificate.finalists
     terminal.say(verdict_sentence(records, config.objectives, loop.limits(), outcome, units, final))
+    repeats = loop.repeats()
+    write(kept, repeats=repeats)
     certificate = certifier.certify(records, outcome)
-    document = write(kept, certificate)
+    document = write(kept, certificate, repeats)
     terminal.say(cost_sentence(document["cost"]))
     if document["selected"] is not None:
         terminal.say(f"Artifact: {folder.artifacts / kept[document['selected']['trial']]}")

@@ -135,6 +135,13 @@ class CertificateSection(_Section):
         return self
 
 
+class RepeatsSection(_Section):
+    """How many of the best adapters are trained again once the search is over, and with how many seeds in all."""
+
+    adapters: Annotated[int, Strict(), Field(ge=1, le=10)] = 3
+    seeds: Annotated[int, Strict(), Field(ge=2, le=10)] = 3
+
+
 class StudyFile(_Section):
     """The keys of a study.yaml."""
 
@@ -153,3 +160,4 @@ class StudyFile(_Section):
     training: TrainingSection = TrainingSection()
     baseline: Literal["tuned", "base"] = "tuned"
     certificate: CertificateSection = CertificateSection()
+    repeats: RepeatsSection | None = None

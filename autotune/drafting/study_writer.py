@@ -153,6 +153,7 @@ def _rest() -> Iterator[Line]:
     yield "# early_stop_error: 0.002", "chance that stopping a trial early may be wrong; 0 scores every row"
     yield "# training: {seed: 0, threads: 2}", "of training, not of the target"
     yield "# certificate: {finalists: 3, time: 5m, sustain: 1m}", "measured again at the end; finalists: 0 for none"
+    yield "# repeats: {adapters: 3, seeds: 3}", "the best adapters trained with other seeds too: how much is luck"
 
 
 def _aligned(text: str, comment: str) -> str:

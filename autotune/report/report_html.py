@@ -101,7 +101,7 @@ def report_html(run: FinishedRun) -> str:
         looks=[_look(run, look) for look in certificate["looks"]] if certificate else [],
         points=points, point_keys=_point_keys(run, points), confidence=_confidence(run),
         environment=list(flat(run.document["environment"]).items()), study=_study(run)[1], baseline=_baseline(run),
-        subtitle=_subtitle(run),
+        subtitle=_subtitle(run), repeats=run.document.get("repeats", ()),
     )
 
 

@@ -39,10 +39,10 @@ class Context:
 def results(
     context: Context, records: Sequence[TrialRecord], outcome: Outcome | None, artifacts: Mapping[int, str],
     baseline: Mapping[str, Any] | None, cost: Mapping[str, Any], ties: Mapping[int, int] | None = None,
-    certificate: Mapping[str, Any] | None = None,
+    certificate: Mapping[str, Any] | None = None, repeats: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The document. ``artifacts`` are folder names inside the run folder by trial number, ``ties`` the trials that
-    cannot be told from a cheaper one.
+    cannot be told from a cheaper one, ``repeats`` what the best adapters scored with other training seeds.
 
     ``outcome`` is None for a study that ended before its first trial, as no deploy point can meet the limits.
     """
@@ -64,6 +64,7 @@ def results(
         "selected": _selected(outcome, certificate),
         "certificate": certificate,
         "nearest_miss": _miss(context, outcome, certificate),
+        "repeats": list(repeats),
         "cost": dict(cost),
         "deployment": dict(context.deployment) if context.deployment else None,
     }

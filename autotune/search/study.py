@@ -25,8 +25,10 @@ from autotune.search import schedule
 from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
 from autotune.search.proposals import Proposals, open_study
+from autotune.search.repeats import Repeated, best_of_each, repeat
 from autotune.search.scoring import Scorer
 from autotune.search.ties import front_ties
+from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
 from autotune.trials import Scored, Screened, StageRecord, TrialRecord
@@ -260,10 +262,27 @@ class StudyLoop:
     def adapter(self, params: AdapterParams) -> Entry:
         """The trained adapter of these parameters. Raises StageError."""
         if params not in self._adapters:
-            training = self._config.file.training
-            self._adapters[params] = self._run.adapter(
-                self._at.base, self._at.data_entry, params, training.seed, training.threads)
+            self._adapters[params] = self._trained(params, self._config.file.training.seed)
         return self._adapters[params]
+
+    def repeats(self) -> list[Repeated]:
+        """The best adapters trained and scored again with other seeds, as far as the study asks for it."""
+        asked, first = self._config.file.repeats, self._config.file.training.seed
+        if asked is None:
+            return []
+        signed = [(key, o.direction) for key, o in self._config.objectives]
+        best = best_of_each(self.records(), self.outcome().front, signed, self._config.file.policy, asked.adapters)
+        seeds = range(first, first + asked.seeds)
+        return [repeat(trial, self._adapter_keys[0], seeds, self._score_again, self._terminal) for trial in best]
+
+    def _score_again(self, trial: TrialRecord, seed: int) -> Measurement:
+        scored = self._scorer.score(self._trained(trial.adapter, seed), trial.deploy)
+        self._scorer.forget(scored.artifact, None)
+        return scored.values[self._adapter_keys[0]]
+
+    def _trained(self, params: AdapterParams, seed: int) -> Entry:
+        return self._run.adapter(
+            self._at.base, self._at.data_entry, params, seed, self._config.file.training.threads)
 
     def _drop_dominated(self) -> None:
         """Only artifacts that may still be chosen keep their disk."""
