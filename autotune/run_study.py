@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,11 +31,14 @@ from autotune.report.told import exit_code
 from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
 from autotune.search import schedule
+from autotune.search.baseline import Baseline
 from autotune.search.limits import Limits
+from autotune.search.progress import certificate_seconds
 from autotune.search.repeats import Repeated
 from autotune.search.scoring import Scorer
 from autotune.search.screening import screen
-from autotune.search.study import Baseline, StudyLoop
+from autotune.search.study import StudyLoop
+from autotune.search.trainer import training_width
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
 from autotune.study_file import parse_duration
@@ -87,7 +90,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             if not screening.kept:
                 return _nothing_can_fit(context, screening, folder, terminal)
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
-                             _budget(config, options, seconds_before), limits, started - seconds_before)
+                             _budget(config, options, seconds_before), limits, started - seconds_before,
+                             training_width(), _certificate_seconds(config, prepared))
             examiner = Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter)
             certifier = Certifier(config, examiner, limits, folder, terminal)
             return _search(config, context, loop, certifier, folder, terminal)
@@ -246,6 +250,16 @@ def _certifying(config: StudyConfig) -> Certifying | None:
     tier = _tier(config)
     return Certifying(requests_needed(list(config.measured()), config.file.confidence), tier.max_seconds,
                       tier.sustain_seconds)
+
+
+def _certificate_seconds(config: StudyConfig, prepared: Prepared) -> Callable[[float, float], float]:
+    """What certifying an artifact takes, of its latency in ms and the seconds of a row's answer."""
+    asked = _certifying(config)
+    if asked is None:
+        return lambda latency_ms, row_s: 0.0
+    rows = len(prepared.data.test)
+    return lambda latency_ms, row_s: certificate_seconds(
+        asked.requests, asked.max_seconds, asked.sustain_seconds, latency_ms, row_s, rows)
 
 
 def _typical(dimension: Dimension | None) -> float | None:

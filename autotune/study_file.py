@@ -159,5 +159,12 @@ class StudyFile(_Section):
     early_stop_error: Annotated[float, Strict(), Field(ge=0, le=0.1)] = 0.002
     training: TrainingSection = TrainingSection()
     baseline: Literal["tuned", "base"] = "tuned"
+    rungs: Annotated[tuple[Annotated[float, Strict(), Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 1.0)
     certificate: CertificateSection = CertificateSection()
     repeats: RepeatsSection | None = None
+
+    @model_validator(mode="after")
+    def _rungs_climb(self) -> StudyFile:
+        if list(self.rungs) != sorted(set(self.rungs)) or self.rungs[-1] != 1:
+            raise wrong("rungs", str(list(self.rungs)), "ascending shares of an adapter's steps, the last one 1")
+        return self

@@ -22,7 +22,8 @@ from rich.table import Table
 from autotune.constraints import Constraint
 from autotune.pipeline.progress import Report, silent
 from autotune.report.outcome import Outcome, hopeless_sentence, sentence
-from autotune.report.wording import show
+from autotune.report.wording import part, show
+from autotune.search.rungs import Rung
 from autotune.trials import Screening, TrialRecord
 from objectives.base import Objective
 from search_spaces.adapter import AdapterParams
@@ -40,6 +41,7 @@ class Terminal:
         if not self.console.is_terminal:
             self.console = Console(stderr=quiet, highlight=False, width=140, quiet=silent)
         self._plan = ""
+        self._heading_of: int | None = None
 
     def plan(self, text: str) -> None:
         """Where the study as a whole is; stands before each stage's bar."""
@@ -94,8 +96,35 @@ class Terminal:
             finally:
                 ended.set()
 
-    def adapter(self, number: int, params: AdapterParams) -> None:
-        self.console.print(f"[bold]adapter {number}[/]  {escape(describe(params))}")
+    def training(self, adapters: Sequence[tuple[int, AdapterParams]], fraction: float) -> None:
+        """Which adapters are trained next, by their places, and how far."""
+        share = "" if fraction == 1 else f"  to {part(fraction)} of its steps"
+        for number, params in adapters:
+            self._heading(number, f"{describe(params)}{share}")
+
+    def scoring(self, number: int, params: AdapterParams) -> None:
+        """Which adapter is scored next; nothing where the last heading was its own."""
+        if self._heading_of != number:
+            self._heading(number, describe(params))
+
+    def judged(self, number: int, rung: Rung) -> None:
+        """How an adapter answered at a rung."""
+        if self._heading_of != number:
+            self._heading(number, f"at step {rung.step}")
+        right = ", ".join(f"{label} {count}" for label, count in rung.right.items())
+        loss = f", loss {rung.valid_loss:.3f}" if rung.valid_loss is not None else ""
+        self.say(f"  right of {rung.rows} rows, in PyTorch: {right}{loss}")
+
+    def stopped(self, number: int, reason: str) -> None:
+        self._heading_of = None
+        self.console.print(f"[bold]adapter {number}[/]  [dim]{escape(reason)}[/]", soft_wrap=True)
+
+    def skipped(self, label: str, reason: str) -> None:
+        self.console.print(f"  {'':<9} {escape(label):<22} [dim]{escape(reason)}[/]", soft_wrap=True)
+
+    def _heading(self, number: int, text: str) -> None:
+        self._heading_of = number
+        self.console.print(f"[bold]adapter {number}[/]  {escape(text)}", soft_wrap=True)
 
     def trial(self, record: TrialRecord, objectives: Objectives, outcome: Outcome) -> None:
         mark = "[green]on the front[/]" if record.number in outcome.front else ""

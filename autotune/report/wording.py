@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from autotune.pareto import Direction, Miss
 from autotune.stats import Measurement
@@ -76,3 +77,8 @@ def missed_by(miss: Miss, unit: str) -> str:
 def figure(value: float) -> str:
     """Three digits that count, none after the point from 100 on."""
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def part(fraction: float) -> str:
+    """``2/5``: a share of something, as people say it."""
+    return str(Fraction(fraction).limit_denominator(100))

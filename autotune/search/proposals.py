@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
@@ -18,6 +18,7 @@ from autotune.pareto import Direction
 from autotune.report.terminal import describe
 from autotune.report.wording import number
 from autotune.search.asking import Known, ask, best_first, given
+from autotune.search.rungs import Rung
 from autotune.search.schedule import first_points
 from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space, Value
@@ -30,6 +31,8 @@ END_REASON = "end_reason"
 _BASELINE = "baseline"
 _EXPECTED = "expected"
 _WARM = "warm_start"
+_RUNGS = "rungs"
+_SKIPPED = "skipped"
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,17 @@ class Expected:
 
 @dataclass(frozen=True)
 class Proposed:
-    """An adapter of the proposal study. ``reason``: why it was stopped or failed; None while it goes on or is complete."""
+    """An adapter of the proposal study. ``reason``: why it was stopped or failed; None while it goes on or is complete.
+
+    ``skipped``: deploy points that it is not scored at, by label, each with the sentence why.
+    """
 
     number: int
     params: AdapterParams
     running: bool
     reason: str | None
+    rungs: tuple[Rung, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 class Proposals:
@@ -73,7 +81,8 @@ class Proposals:
     def adapters(self) -> list[Proposed]:
         """Every adapter proposed, in the order of the proposals."""
         return [
-            Proposed(t.number, _adapter(t), t.state == TrialState.RUNNING, t.user_attrs.get(END_REASON))
+            Proposed(t.number, _adapter(t), t.state == TrialState.RUNNING, t.user_attrs.get(END_REASON),
+                     tuple(Rung(**r) for r in recorded(t).get(_RUNGS, ())), recorded(t).get(_SKIPPED, {}))
             for t in self._proposed()
         ]
 
@@ -146,6 +155,20 @@ class Proposals:
     def known(self) -> list[Known]:
         """What this study knows of its own adapters, for a later run's ``warm_start``."""
         return [k for t in self._proposed() if (k := _known(t, None)).values is not None]
+
+    def note_rung(self, trial: Trial, rung: Rung) -> None:
+        """Keep how an adapter was judged at a rung; people see its right answers."""
+        before = recorded(trial.storage.get_trial(trial._trial_id)).get(_RUNGS, [])
+        keep(trial, **{_RUNGS: [*before, asdict(rung)]})
+        if rung.right:
+            right = ", ".join(f"{label} {count}" for label, count in rung.right.items())
+            trial.set_user_attr(f"right of {rung.rows} at step {rung.step}", right)
+
+    def note_skip(self, trial: Trial, label: str, reason: str) -> None:
+        """Keep that an adapter is not scored at a deploy point, and why."""
+        before = recorded(trial.storage.get_trial(trial._trial_id)).get(_SKIPPED, {})
+        keep(trial, **{_SKIPPED: {**before, label: reason}})
+        trial.set_user_attr(f"{label} not scored", reason)
 
     def note_baseline(self, trial: Trial, values: Mapping[str, float], shown: Sequence[str] = ()) -> None:
         """Keep what an adapter scored at the highest precision, which relative limits may rest on; people see those

@@ -23,7 +23,7 @@ class Rung:
     """An adapter as it was at one rung: ``right`` of ``rows`` validation rows by the label of a deploy point.
 
     ``right`` is empty where answers are not judged (``generate`` tasks, the last rung). ``seconds`` are those of this
-    rung's own training, from the rung before it, judging left out.
+    rung's own training, from the rung before it, ``judge_s`` those of judging it; both 0 where the store had it.
     """
 
     step: int
@@ -32,6 +32,7 @@ class Rung:
     right: Mapping[str, int]
     rows: int
     seconds: float
+    judge_s: float = 0.0
 
 
 @dataclass(frozen=True)

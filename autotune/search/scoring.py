@@ -147,6 +147,10 @@ class Scorer:
         check: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
         return check
 
+    def point(self, point: DeployParams) -> Entry:
+        """The base's own artifact at a deploy point. Raises StageError."""
+        return self._point(point)
+
     def baseline_artifact(self, adapter: Entry | None) -> Path:
         """An adapter's artifact at the highest precision, or the untrained base's own."""
         point = self._at.reference

@@ -1,12 +1,10 @@
-"""The loop: adapters from the proposal study, each scored at every deploy point as a visible trial."""
+"""The loop: carries out what next_work says, and keeps what came of it. What is scored is a visible trial."""
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from optuna.trial import Trial
@@ -14,20 +12,26 @@ from optuna.trial import Trial
 from autotune import predictions
 from autotune.config import StudyConfig
 from autotune.constraints import Constraint, total_violation
-from autotune.errors import ExportError, ProbeError, StageError, StudyError, TrainingError
-from autotune.pipeline import stages
+from autotune.errors import ProbeError, StageError, StudyError
 from autotune.preparation import Prepared
 from autotune.report import dashboard
 from autotune.report.outcome import Outcome, judge
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.search import schedule
+from autotune.search.baseline import Baseline, measure_baseline
+from autotune.search.front_artifacts import FrontArtifacts
 from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
+from autotune.search.next_work import next_work
+from autotune.search.progress import adapter_states, curve_json, learned_costs, row_seconds, seconds_left
 from autotune.search.proposals import Proposals, open_study
 from autotune.search.repeats import Repeated, best_of_each, repeat
+from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Work
 from autotune.search.scoring import Scorer
+from autotune.search.telling import expected
 from autotune.search.ties import front_ties
+from autotune.search.trainer import Trainer
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
@@ -39,23 +43,17 @@ from search_spaces.deploy import DeployParams
 _SAME_FAILURES_BEFORE_STOPPING = 3
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """The untrained base at the highest precision, asked the same questions, and its export's agreement."""
-
-    deploy: DeployParams
-    scored: Scored
-    logits: Mapping[str, Any]
-
-
 class StudyLoop:
     """One study in one run folder, from wherever an earlier process left it."""
 
     def __init__(
         self, config: StudyConfig, prepared: Prepared, screened: Sequence[Screened], run: StageRunner, scorer: Scorer,
         folder: RunFolder, terminal: Terminal, budget: schedule.Budget, limits: Limits, started: float,
+        width: int = 1, certifying: Callable[[float, float], float] = lambda latency_ms, row_s: 0.0,
     ) -> None:
-        """``started`` is the monotonic time at which one unbroken process would have begun."""
+        """``started`` is the monotonic time at which one unbroken process would have begun. ``width`` adapters train
+        together at no more cost than one. ``certifying`` gives the seconds that certifying an artifact will take, of
+        its latency and what it takes to answer a row."""
         self._screened = {s.point: s for s in screened}
         self._points = schedule.scoring_order(list(self._screened), {s.point: _row_cost(s) for s in screened})
         self._config, self._at, self._run, self._scorer = config, prepared, run, scorer
@@ -75,9 +73,15 @@ class StudyLoop:
         self._proposals.annotate(dashboard.proposal_words(config.file))
         for params, values in self._proposals.baselines():
             limits.learn_tuned(params, values)
-        self._adapters: dict[AdapterParams, Entry] = {}
+        self._noted = {params for params, _ in self._proposals.baselines()}
+        training = config.file.training
+        self._rungs, self._width, self._certifying = config.file.rungs, width, certifying
+        self._trainer = Trainer(prepared, run, self._rungs, training.seed, training.threads,
+                                lambda: {point: scorer.point(point) for point in self._points})
+        self._artifacts = FrontArtifacts(scorer, folder, terminal, self.records, self.outcome, self.adapter)
+        self._by_label = {point.label: point for point in self._points}
+        self._exhausted = False
         self._failures: list[tuple[str, str]] = []
-        self._trials_before, self._wall_before = 0, 0.0
 
     def records(self) -> list[TrialRecord]:
         return self._ledger.records()
@@ -104,91 +108,111 @@ class StudyLoop:
 
     def baseline(self) -> Baseline:
         """Measure the untrained base. Raises StudyError when its export disagrees with PyTorch."""
-        try:
-            logits = self._scorer.check_reference()
-            scored = self._scorer.score(None, self._at.reference)
-        except ExportError as error:
-            raise StudyError(f"the base model does not survive its export: {error.reason}") from error
-        except StageError as error:
-            raise StudyError(f"the untrained base could not be measured ({error.stage}): {error.reason}") from error
-        self._limits.learn_base({key: m.value for key, m in scored.values.items()})
-        return Baseline(self._at.reference, scored, logits)
+        found = measure_baseline(self._scorer, self._at.reference)
+        self._limits.learn_base({key: m.value for key, m in found.scored.values.items()})
+        return found
 
-    def search(self, on_trial: Any) -> str:
-        """Train and score until the budget or the space is used up; returns the sentence that says which.
+    def search(self, on_trial: Callable[[], Any]) -> str:
+        """Propose, train, judge and score until the budget or the space is used up, or no more is to be expected;
+        returns the sentence that says which.
 
         ``on_trial()`` is called after each trial. Raises StudyError when trials keep failing alike.
         """
         if dead := self._ledger.close_dead():
             self._terminal.say(f"{dead} unfinished trial{'s' * (dead > 1)} of an ended process: made again")
-        self._trials_before, self._wall_before = self._spent().trials, self.wall_s()
         while True:
-            # Going on with an adapter that was begun is no new adapter.
-            within = schedule.spent_up if self._proposals.running() else schedule.may_train
-            stop = within(self._budget, self._spent())
-            if stop:
-                return stop
-            proposal = self._proposals.next()
-            if proposal is None:
-                return "every adapter of the space has been tried"
-            self._try(*proposal, on_trial)
+            state = self._state()
+            plan = self._plan(state)
+            self._say_plan(state, plan)
+            work = next_work(state, plan)
+            if isinstance(work, Finish):
+                return work.reason
+            self._do(work, state, plan, on_trial)
 
     def keep_front(self) -> dict[int, str]:
         """The front's artifacts into the run folder, every other one off the disk; number → folder name."""
-        self._drop_dominated()
-        wanted, kept = self._wanted(), {}
-        for record in self.records():
-            if record.number not in wanted:
-                continue
-            name = f"trial-{record.number}"
-            try:
-                if not (self._folder.artifacts / name).exists():
-                    self._scorer.keep(self.adapter(record.adapter), record.deploy, name)
-                kept[record.number] = name
-            except StageError as error:
-                self._terminal.warn(f"the artifact of trial {record.number} could not be kept: {error.reason}")
-        return kept
+        return self._artifacts.keep()
 
     def kept(self) -> dict[int, str]:
         """The artifacts that lie in the run folder already; number → folder name."""
-        names = {r.number: f"trial-{r.number}" for r in self.records()}
-        return {number: name for number, name in names.items() if (self._folder.artifacts / name).exists()}
+        return self._artifacts.kept()
 
-    def _try(self, proposal: Trial, params: AdapterParams, on_trial: Any) -> None:
-        finished = [r for r in self.records() if r.adapter == params and not r.interrupted]
-        untrained = next((r.failure for r in finished if r.failure and r.failure[0] == TrainingError.stage), None)
-        if untrained:  # by a process that ended before it could tell the proposal study
-            self._proposals.fail(proposal, untrained[1])
-            return
-        points = schedule.missing_pairs(params, self._points, {r.pair for r in finished})
-        self._terminal.adapter(self._proposals.count(), params)
-        self._say_plan()
-        try:
-            entry = self.adapter(params)
-            self._learn_baseline(proposal, params, entry)
-        except StageError as error:
-            self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
-            self._proposals.fail(proposal, error.reason)
-            return
-        for point in points:
-            if schedule.spent_up(self._budget, self._spent()):
-                break
-            self._score(proposal, params, entry, point, on_trial)
-        self._conclude(proposal, params)
+    def adapters(self) -> tuple[AdapterState, ...]:
+        """Every adapter proposed, with its rungs and what became of it."""
+        return self._state().adapters
+
+    def _do(self, work: Work, state: State, plan: Plan, on_trial: Callable[[], Any]) -> None:
+        """One piece of work; its results are in the databases when this returns."""
+        match work:
+            case Propose(count):
+                if not self._proposals.propose(count, expected(state, plan, self._adapter_keys)):
+                    self._exhausted = True
+            case Train(numbers, rung):
+                self._train([a for a in state.adapters if a.number in numbers], rung, on_trial)
+            case Score(number, label):
+                self._score(_adapter(state, number), self._by_label[label], on_trial)
+                self._conclude(number)
+            case Stop(number, reason):
+                self._terminal.stopped(self._place(number), reason)
+                self._proposals.stop(self._proposals.trial(number), reason,
+                                     expected(state, plan, self._adapter_keys)[number])
+            case Skip(number, label, reason):
+                self._terminal.skipped(label, reason)
+                self._proposals.note_skip(self._proposals.trial(number), label, reason)
+                self._conclude(number)
+
+    def _state(self) -> State:
+        adapters = adapter_states(self._proposals.adapters(), self.records(), self._points, len(self._at.data.train))
+        counted = sum(not r.interrupted for r in self.records())
+        spent = schedule.Spent(len(adapters), counted, self.wall_s())
+        return State(adapters, self._exhausted or len(adapters) >= self._config.space.adapter_count(), spent)
+
+    def _plan(self, state: State) -> Plan:
+        objectives = [(key, o.direction) for key, o in self._config.objectives]
+        known = {p.label: {key: m.value for key, m in self._screened[p].values.items()} for p in self._points}
+        costs = learned_costs(state.adapters, self.records(), self._width, self._reserve())
+        return Plan(self._rungs, known, objectives, self._limits.now(), self._budget, self._width, costs,
+                    self._adapter_keys[0])
+
+    def _train(self, adapters: Sequence[AdapterState], rung: int, on_trial: Callable[[], Any]) -> None:
+        self._terminal.training([(self._place(a.number), a.params) for a in adapters], self._rungs[rung])
+        for adapter, found in zip(adapters, self._trainer.train(adapters, rung), strict=True):
+            proposal = self._proposals.trial(adapter.number)
+            if isinstance(found, StageError):
+                self._lost(proposal, adapter.params, found, on_trial)
+                continue
+            for reached in found:
+                self._proposals.note_rung(proposal, reached)
+            if found[-1].right:
+                self._terminal.judged(self._place(adapter.number), found[-1])
+
+    def _lost(
+        self, proposal: Trial, params: AdapterParams, error: StageError, on_trial: Callable[[], Any]
+    ) -> None:
+        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells."""
+        self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
+        self._proposals.fail(proposal, error.reason)
 
     def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> None:
         """Score the adapter at the highest precision where limits are relative to the best one there."""
-        if self._limits.need_tuned:
+        if self._limits.need_tuned and params not in self._noted:
             scored = self._scorer.score(entry, self._at.reference)
             values = {key: m.value for key, m in scored.values.items()}
             self._proposals.note_baseline(proposal, values, self._adapter_keys)
             self._limits.learn_tuned(params, values)
+            self._noted.add(params)
         if unresolved := self._limits.unresolved():
             raise StudyError(f"{unresolved}: the baseline has no such value, so the limit cannot be held")
 
-    def _score(
-        self, proposal: Trial, params: AdapterParams, entry: Entry, point: DeployParams, on_trial: Any
-    ) -> None:
+    def _score(self, adapter: AdapterState, point: DeployParams, on_trial: Callable[[], Any]) -> None:
+        proposal, params = self._proposals.trial(adapter.number), adapter.params
+        self._terminal.scoring(self._place(adapter.number), params)
+        try:
+            entry = self.adapter(params)
+            self._learn_baseline(proposal, params, entry)
+        except StageError as error:
+            self._lost(proposal, params, error, on_trial)
+            return
         trial = self._ledger.begin(proposal, params, point)
         try:
             scored = self._scorer.score(entry, point, self._needed(point))
@@ -201,18 +225,24 @@ class StudyLoop:
         self._failures.clear()
         if scored.timed and scored.timed.steadiness.state != "steady":
             self._terminal.warn(f"trial {trial.number}'s latency is in doubt: {scored.timed.steadiness.sentence()}")
-        record = {name: asdict(stage) for name, stage in
-                  {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
+        self._write(trial, adapter, entry, point, scored)
+        self._artifacts.drop_others()
+        self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
+        on_trial()
+
+    def _write(
+        self, trial: Trial, adapter: AdapterState, entry: Entry, point: DeployParams, scored: Scored
+    ) -> None:
+        made = {name: asdict(stage) for name, stage in
+                {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
+        record = self._trainer.training(entry)
+        curve = curve_json(adapter.rungs, point.label, record["curve"], record["valid_loss"])
         if scored.stopped:
-            self._ledger.prune(trial, scored, str(entry.key), record, _rungs(entry), scored.stopped.sentence())
+            self._ledger.prune(trial, scored, str(entry.key), made, curve, scored.stopped.sentence())
             self._scorer.forget(scored.artifact, None)
         else:
             self._save_answers(trial.number, scored)
-            self._ledger.complete(trial, scored, str(entry.key), record, _rungs(entry))
-        self._drop_dominated()
-        self._say_plan()
-        self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
-        on_trial()
+            self._ledger.complete(trial, scored, str(entry.key), made, curve)
 
     def _save_answers(self, number: int, scored: Scored) -> None:
         references = [e.answer_text for e in self._at.data.valid]
@@ -242,28 +272,25 @@ class StudyLoop:
         if len(self._failures) >= _SAME_FAILURES_BEFORE_STOPPING:
             raise StudyError(f"{len(self._failures)} trials in a row failed at stage {error.stage}: {error.reason}")
 
-    def _conclude(self, proposal: Trial, params: AdapterParams) -> None:
-        """Tell the proposal study, unless the budget ended in the middle of the adapter."""
-        mine = [r for r in self.records() if r.adapter == params and not r.interrupted]
-        # What was known of a pruned trial when it was ended is evidence about its adapter too.
-        complete = {r.deploy: {k: m.value for k, m in r.values.items()}
-                    for r in mine if r.state in ("COMPLETE", "PRUNED")}
-        if not {r.deploy for r in mine} >= set(self._points):
+    def _conclude(self, number: int) -> None:
+        """Tell the proposal study, once the adapter is decided at every deploy point."""
+        state = self._state()
+        adapter, proposal = _adapter(state, number), self._proposals.trial(number)
+        if adapter.stopped is not None or not {p.label for p in self._points} <= set(adapter.scored):
             return
-        if not complete:
+        mine = [r for r in self.records() if r.adapter == adapter.params and r.state in ("COMPLETE", "PRUNED")]
+        if not mine:
             self._proposals.fail(proposal, "no deploy point could be measured")
             return
         limits = self._limits.now()
-        best = min(complete, key=lambda point: total_violation(limits, complete[point]))
-        measured = next(r.values for r in mine if r.deploy == best and r.values)
-        margins = {c.expr: c.margin(measured[c.objective]) for c in limits}
-        self._proposals.tell(proposal, schedule.proposal_values(complete, self._adapter_keys), margins)
+        found = expected(state, self._plan(state), self._adapter_keys)[number]
+        best = min(mine, key=lambda r: total_violation(limits, {key: m.value for key, m in r.values.items()}))
+        margins = {c.expr: c.margin(best.values[c.objective]) for c in limits}
+        self._proposals.tell(proposal, found.values, margins)
 
     def adapter(self, params: AdapterParams) -> Entry:
         """The trained adapter of these parameters. Raises StageError."""
-        if params not in self._adapters:
-            self._adapters[params] = self._trained(params, self._config.file.training.seed)
-        return self._adapters[params]
+        return self._trainer.whole(params)
 
     def repeats(self) -> list[Repeated]:
         """The best adapters trained and scored again with other seeds, as far as the study asks for it."""
@@ -276,46 +303,32 @@ class StudyLoop:
         return [repeat(trial, self._adapter_keys[0], seeds, self._score_again, self._terminal) for trial in best]
 
     def _score_again(self, trial: TrialRecord, seed: int) -> Measurement:
-        scored = self._scorer.score(self._trained(trial.adapter, seed), trial.deploy)
+        scored = self._scorer.score(self._trainer.whole(trial.adapter, seed), trial.deploy)
         self._scorer.forget(scored.artifact, None)
         return scored.values[self._adapter_keys[0]]
 
-    def _trained(self, params: AdapterParams, seed: int) -> Entry:
-        return self._run.adapter(
-            self._at.base, self._at.data_entry, params, seed, self._config.file.training.threads)
+    def _reserve(self) -> float:
+        """Seconds to keep back for the certificate: those of the finalist that would be the first now, or of the
+        slowest that may be."""
+        if not self._config.file.certificate.finalists:
+            return 0.0
+        records = self.records()
+        chosen = [r.deploy for r in records if r.number == self.outcome().selected] or list(self._screened)
+        times = [m.value for point in chosen if (m := self._screened[point].values.get("latency_ms.p50"))]
+        firsts = [m.value / 1e3 for point in chosen if (m := self._screened[point].values.get("ttft_ms.p50"))]
+        row_s = row_seconds(records, len(self._at.data.valid)) or max(firsts, default=0.1)
+        return self._certifying(max(times, default=0.0), row_s)
 
-    def _drop_dominated(self) -> None:
-        """Only artifacts that may still be chosen keep their disk."""
-        wanted = self._wanted()
-        for record in self.records():
-            if record.state == "COMPLETE" and record.artifact and record.number not in wanted:
-                self._scorer.forget(record.artifact, f"trial-{record.number}")
-
-    def _wanted(self) -> set[int]:
-        """The trials whose artifacts may still be chosen."""
-        outcome = self.outcome()
-        return set(outcome.front) | ({outcome.miss.trial} if outcome.miss else set())
-
-    def _spent(self) -> schedule.Spent:
-        counted = sum(not r.interrupted for r in self.records())
-        return schedule.Spent(self._proposals.count(), counted, self.wall_s())
-
-    def _say_plan(self) -> None:
+    def _say_plan(self, state: State, plan: Plan) -> None:
         """Where the study is, and how long it will go on at its pace so far."""
-        spent, budget = self._spent(), self._budget
-        done = spent.trials - self._trials_before
-        planned = min(
-            (limit for limit in (budget.trials, budget.adapters and budget.adapters * len(self._points)) if limit),
-            default=None,
-        )
-        if planned is None:
-            self._terminal.plan(f"trial {spent.trials + 1}")
-            return
-        left = (self.wall_s() - self._wall_before) / done * (planned - spent.trials) if done else None
-        if left is not None and budget.time_s is not None:
-            left = min(left, budget.time_s - spent.seconds)
+        spent, left = state.spent, seconds_left(state, plan)
+        of = f" of {plan.budget.adapters}" if plan.budget.adapters else ""
         pace = f", about {max(1, round(left / 60))} min left" if left is not None else ""
-        self._terminal.plan(f"trial {min(spent.trials + 1, planned)} of {planned}{pace}:")
+        self._terminal.plan(f"{spent.adapters}{of} adapters begun, trial {spent.trials + 1}{pace}:")
+
+    def _place(self, number: int) -> int:
+        """An adapter's place among those proposed, from 1 on: what people see of it."""
+        return next(i for i, p in enumerate(self._proposals.adapters(), 1) if p.number == number)
 
     def _record(self, number: int) -> TrialRecord:
         return next(r for r in self.records() if r.number == number)
@@ -327,11 +340,5 @@ def _row_cost(screened: Screened) -> float:
     return values["ttft_ms.p50"].value if "ttft_ms.p50" in values else values["size_mb"].value
 
 
-def _rungs(entry: Entry) -> list[dict[str, Any]]:
-    """The learning curve as results.json holds it; accuracy is judged on artifacts alone here."""
-    record = json.loads((entry.path / stages.TRAINING_FILE).read_text(encoding="utf-8"))
-    return [
-        {"step": step, "valid_loss": loss if math.isfinite(loss) else None, "accuracy": None}
-        for step, loss in record["curve"]
-    ]
-
+def _adapter(state: State, number: int) -> AdapterState:
+    return next(a for a in state.adapters if a.number == number)
