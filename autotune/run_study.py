@@ -24,6 +24,7 @@ from autotune.pipeline import base_model, stages
 from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions
 from autotune.report import results as report
+from autotune.report.adapters import adapters_json
 from autotune.report.cost import account, cost_sentence
 from autotune.report.report_html import write_report
 from autotune.report.terminal import Terminal, dropped_sentence, verdict_sentence
@@ -137,7 +138,8 @@ def _search(
     ) -> dict[str, Any]:
         document = report.results(
             replace(context, constraints=loop.limits()), loop.records(), loop.outcome(), kept, _baseline_json(baseline),
-            account(folder.events()).as_json(), loop.ties(), certificate, [r.as_json() for r in repeats])
+            account(folder.events()).as_json(), loop.ties(), certificate, [r.as_json() for r in repeats],
+            adapters_json(loop.adapters(), loop.records()))
         report.write(folder.root, document)
         loop.annotate(document)
         return document

@@ -74,9 +74,11 @@ class Shortfall:
 @dataclass(frozen=True)
 class Unknown:
     """What the search left off under the study's own limits, and these limits may let in: trials that it stopped
-    before all rows were asked, and deploy points that it dropped before training."""
+    before all rows were asked, adapters (by their place) that it stopped before their end or did not score
+    everywhere, and deploy points that it dropped before training."""
 
     stopped: tuple[int, ...] = ()
+    adapters: tuple[int, ...] = ()
     dropped: tuple[str, ...] = ()
 
 
@@ -189,4 +191,5 @@ def _unknown(run: FinishedRun, constraints: Sequence[Constraint]) -> Unknown:
     stopped = tuple(t.number for t in run.trials if t.state == "PRUNED" and may_fit(t.values))
     dropped = tuple(d["label"] for d in run.document["dropped"]
                     if d["values"] and may_fit({k: measurement(v) for k, v in d["values"].items()}))
-    return Unknown(stopped, dropped)
+    adapters = tuple(a["number"] for a in run.document.get("adapters", ()) if a["state"] == "stopped" or a["skipped"])
+    return Unknown(stopped, adapters, dropped)

@@ -152,6 +152,7 @@ def _rest() -> Iterator[Line]:
     yield "# seed: 0", "of the search"
     yield "# early_stop_error: 0.002", "chance that stopping a trial early may be wrong; 0 scores every row"
     yield "# training: {seed: 0, threads: 2}", "of training, not of the target"
+    yield "# rungs: [0.2, 0.4, 1]", "shares of its steps at which an adapter is judged, and may be stopped"
     yield "# certificate: {finalists: 3, time: 5m, sustain: 1m}", "measured again at the end; finalists: 0 for none"
     yield "# repeats: {adapters: 3, seeds: 3}", "the best adapters trained with other seeds too: how much is luck"
 

@@ -13,6 +13,7 @@ from autotune.comparing.study_differences import flat
 from autotune.errors import ConfigError, Problem
 from autotune.finished import FinishedRun, measurement
 from autotune.report import gauges
+from autotune.report.adapter_table import adapter_table
 from autotune.report.axes import axes
 from autotune.report.cost import cost_sentence
 from autotune.report.gauges import Gauge
@@ -98,7 +99,7 @@ def report_html(run: FinishedRun) -> str:
         axes=axes(run, found.trial), pareto=_pareto(run, found.trial), parallel=_parallel(run, found.trial),
         importances=importances(run), spent=time_spent(run.document["cost"], events),
         cost=cost_sentence(run.document["cost"]), columns=columns, rows=rows, certificate=certificate,
-        looks=[_look(run, look) for look in certificate["looks"]] if certificate else [],
+        adapters=adapter_table(run), looks=[_look(run, look) for look in certificate["looks"]] if certificate else [],
         points=points, point_keys=_point_keys(run, points), confidence=_confidence(run),
         environment=list(flat(run.document["environment"]).items()), study=_study(run)[1], baseline=_baseline(run),
         subtitle=_subtitle(run), repeats=run.document.get("repeats", ()),

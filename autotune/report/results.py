@@ -40,9 +40,11 @@ def results(
     context: Context, records: Sequence[TrialRecord], outcome: Outcome | None, artifacts: Mapping[int, str],
     baseline: Mapping[str, Any] | None, cost: Mapping[str, Any], ties: Mapping[int, int] | None = None,
     certificate: Mapping[str, Any] | None = None, repeats: Sequence[Mapping[str, Any]] = (),
+    adapters: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The document. ``artifacts`` are folder names inside the run folder by trial number, ``ties`` the trials that
-    cannot be told from a cheaper one, ``repeats`` what the best adapters scored with other training seeds.
+    cannot be told from a cheaper one, ``repeats`` what the best adapters scored with other training seeds,
+    ``adapters`` what ``report.adapters`` tells of each.
 
     ``outcome`` is None for a study that ended before its first trial, as no deploy point can meet the limits.
     """
@@ -59,6 +61,7 @@ def results(
         "dropped": _dropped(context),
         "deploy_points": [_point(s) for s in context.screening.kept] if context.screening else [],
         "baseline": dict(baseline) if baseline else None,
+        "adapters": list(adapters),
         "trials": [_trial(r, context, outcome, artifacts, ties or {}) for r in records],
         "front": list(outcome.front) if outcome else [],
         "selected": _selected(outcome, certificate),

@@ -30,7 +30,8 @@ def as_json(run: FinishedRun, found: Selection) -> dict[str, Any]:
         "chosen": _chosen(run, choice) if choice else None,
         "others": [_other(run, choice, other) for other in choice.others] if choice else [],
         "nearest_miss": _miss(run, found.shortfall) if found.shortfall else None,
-        "not_known": {"stopped_trials": list(found.unknown.stopped), "dropped_points": list(found.unknown.dropped)},
+        "not_known": {"stopped_trials": list(found.unknown.stopped), "stopped_adapters": list(found.unknown.adapters),
+                      "dropped_points": list(found.unknown.dropped)},
     }
 
 

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -35,6 +35,13 @@ _RUNGS = "rungs"
 _SKIPPED = "skipped"
 
 
+ProposedState = Literal["begun", "complete", "stopped", "failed"]
+_STATES: dict[TrialState, ProposedState] = {
+    TrialState.RUNNING: "begun", TrialState.WAITING: "begun", TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
+}
+
+
 @dataclass(frozen=True)
 class Expected:
     """What the sampler is told of an adapter that was not scored everywhere: its forecast."""
@@ -45,17 +52,21 @@ class Expected:
 
 @dataclass(frozen=True)
 class Proposed:
-    """An adapter of the proposal study. ``reason``: why it was stopped or failed; None while it goes on or is complete.
+    """An adapter of the proposal study. ``reason``: why it was stopped or failed; None where it is neither.
 
     ``skipped``: deploy points that it is not scored at, by label, each with the sentence why.
     """
 
     number: int
     params: AdapterParams
-    running: bool
+    state: ProposedState
     reason: str | None
     rungs: tuple[Rung, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return self.state == "begun"
 
 
 class Proposals:
@@ -81,7 +92,7 @@ class Proposals:
     def adapters(self) -> list[Proposed]:
         """Every adapter proposed, in the order of the proposals."""
         return [
-            Proposed(t.number, _adapter(t), t.state == TrialState.RUNNING, t.user_attrs.get(END_REASON),
+            Proposed(t.number, _adapter(t), _STATES[t.state], t.user_attrs.get(END_REASON),
                      tuple(Rung(**r) for r in recorded(t).get(_RUNGS, ())), recorded(t).get(_SKIPPED, {}))
             for t in self._proposed()
         ]

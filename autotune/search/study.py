@@ -25,7 +25,7 @@ from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
 from autotune.search.next_work import next_work
 from autotune.search.progress import adapter_states, curve_json, learned_costs, row_seconds, seconds_left
-from autotune.search.proposals import Proposals, open_study
+from autotune.search.proposals import Proposals, Proposed, open_study
 from autotune.search.repeats import Repeated, best_of_each, repeat
 from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Work
 from autotune.search.scoring import Scorer
@@ -137,9 +137,9 @@ class StudyLoop:
         """The artifacts that lie in the run folder already; number → folder name."""
         return self._artifacts.kept()
 
-    def adapters(self) -> tuple[AdapterState, ...]:
+    def adapters(self) -> list[Proposed]:
         """Every adapter proposed, with its rungs and what became of it."""
-        return self._state().adapters
+        return self._proposals.adapters()
 
     def _do(self, work: Work, state: State, plan: Plan, on_trial: Callable[[], Any]) -> None:
         """One piece of work; its results are in the databases when this returns."""
