@@ -12,8 +12,8 @@ from autotune.report.cost import account
 _STAGES = {
     "base": "preparing the base model", "data": "tokenizing the data", "tokenizer": "checking the tokenizer",
     "template": "exporting the base model", "point": "building the base model's artifacts",
-    "probe": "measuring time and memory", "verify": "comparing logits with PyTorch", "rung": "training adapters to a rung",
-    "judge": "judging adapters at a rung", "train": "training adapters to the end",
+    "probe": "measuring time and memory", "verify": "comparing logits with PyTorch", "train": "training adapters",
+    "rung": "training adapters part of the way", "judge": "judging adapters",
     "assemble": "assembling artifacts", "answers": "scoring answers", "certify": "measuring the finalists again",
 }
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import StageError, TrainingError
-from autotune.pipeline import stages
+from autotune.errors import StageError
+from autotune.pipeline import judgement, stages
 from autotune.pipeline.architectures import read_config
 from autotune.pipeline.rungs import RungJob, pausable, rung_steps
 from autotune.preparation import Prepared
@@ -79,8 +79,8 @@ class Trainer:
             return RungJob(params, seed, steps, rung)
         return RungJob(params, seed, steps[-1:], 0)
 
-    def _reached(self, adapter: AdapterState, job: RungJob, rung: int, entry: Entry | TrainingError) -> list[Rung]:
-        if isinstance(entry, TrainingError):
+    def _reached(self, adapter: AdapterState, job: RungJob, rung: int, entry: Entry | StageError) -> list[Rung]:
+        if isinstance(entry, StageError):
             raise entry
         record = self.training(entry)
         seconds = 0.0 if entry.cached else entry.seconds
@@ -90,9 +90,10 @@ class Trainer:
             skipped = [Rung(0, fraction, None, {}, 0, 0.0) for fraction in self._fractions[done:-1]]
             return [*skipped, Rung(job.step, 1.0, _finite(record["valid_loss"]), {}, 0, seconds)]
         points = self._points()
-        judged = self._run.judged(self._at.base, self._at.data_entry, entry, points, JUDGED_ROWS, self._threads)
-        return [Rung(job.step, self._fractions[rung], _finite(judged.loss), judged.right, judged.rows, seconds,
-                     judged.seconds)]
+        made = self._run.judgement(self._at.base, self._at.data_entry, entry, points, JUDGED_ROWS, self._threads)
+        found = judgement.read(made.path, points)
+        return [Rung(job.step, self._fractions[rung], found.loss, found.right, found.rows, seconds,
+                     0.0 if made.cached else made.seconds)]
 
 
 def _finite(loss: float) -> float | None:
