@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 POINTS = (("fp16", 70.0, 540.0, 0.0), ("int8-b32", 45.0, 340.0, 0.002), ("int4-b32", 32.0, 215.0, 0.05),
-          ("int4-b32-asym", 33.0, 222.0, 0.04), ("int4-b128", 30.0, 200.0, 0.07), ("int4-k_quant-b32", 32.5, 217.0, 0.03),
-          ("int4-k_quant-b32-int8head", 36.0, 301.0, 0.02), ("int4-k_quant-b32-int8mixed_layers", 37.0, 250.0, 0.015))
+          ("int4-b32-asym", 33.0, 222.0, 0.04), ("int4-b128", 30.0, 200.0, 0.07), ("int4-k_quant-b32", 32.5, 217.0,
+          0.03), ("int4-k_quant-b32-int8head", 36.0, 301.0, 0.02), ("int4-k_quant-b32-int8mixed_layers", 37.0, 250.0,
+          0.015))
 RUNGS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -33,7 +34,7 @@ def _adapter(rng: np.random.Generator, hard: dict[str, Any], number: int) -> dic
         rank, scale, rate, targets = experts[number]
         dropout, epochs, batch = 0.0, 2.0, 8
     else:
-        rank = int(round(2 ** rng.uniform(2, 7)))
+        rank = round(2 ** rng.uniform(2, 7))
         scale, rate = float(2 ** rng.uniform(-1, 2)), float(10 ** rng.uniform(-4, math.log10(2e-3)))
         targets = str(rng.choice(["all-linear", "attention", "mlp"]))
         dropout, epochs = float(rng.choice([0.0, 0.05])), float(rng.choice([1.0, 2.0]))
@@ -51,13 +52,13 @@ def _adapter(rng: np.random.Generator, hard: dict[str, Any], number: int) -> dic
         chance = quality + 0.8 * hard[split] + 0.45 * own[split] + 0.4 * rng.standard_normal(len(hard[split]))
         return "".join("1" if c > 0 else "0" for c in chance)
 
-    rungs = []
+    rungs, lost_by = [], {"fp32": 0.0, **{n: lost for n, lost in rounding.items() if n != "fp16"}}
     for fraction in RUNGS:
         now = latent - slow * math.exp(-3.0 * fraction)
         rungs.append({
             "step": round(steps * fraction), "seconds": seconds / 5, "valid_loss": 1.2 - 0.5 * now + 0.02 * rng.random(),
             "judged": {n: {"right": right("valid", now - lost), "loss": 1.2 - 0.5 * (now - lost), "seconds": 4.5}
-                       for n, lost in {"fp32": 0.0, **{n: lost for n, lost in rounding.items() if n != "fp16"}}.items()},
+                       for n, lost in lost_by.items()},
         })
     end = latent - slow * math.exp(-3.0)
     return {

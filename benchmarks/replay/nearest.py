@@ -36,7 +36,8 @@ def space_of(table: Table) -> Space:
 
 @dataclass(frozen=True)
 class Nearest:
-    """Distance: each number as a share of its range on a log axis, a word or another choice 0 or 1/2; squares are added."""
+    """Distance: each number as a share of its range on a log axis, a word or another choice 0 or 1/2; squares are
+    added."""
 
     table: Table
     space: Space

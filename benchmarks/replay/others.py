@@ -27,8 +27,8 @@ _PROPOSALS = ("maximize", "maximize")
 class FanOut:
     """Each adapter is trained to the end and scored at every deploy point.
 
-    TPE is what autotune was before it had fidelities: expert points first, then told of each adapter at its largest and at
-    its smallest artifact, with violations.
+    TPE is what autotune was before it had fidelities: expert points first, then told of each adapter at its largest
+    and at its smallest artifact, with violations.
     """
 
     sampler: Sampler
@@ -117,14 +117,15 @@ class OneByOne:
             point = given(space, coordinates(adapter.params))
             assert point is not None
             study.add_trial(create_trial(
-                values=numbers, params={**point.params, "point": label},
-                distributions={**point.distributions, "point": CategoricalDistribution(labels)}, constraints=violations))
+                values=numbers, params={**point.params, "point": label}, constraints=violations,
+                distributions={**point.distributions, "point": CategoricalDistribution(labels)}))
 
 
 @dataclass(frozen=True)
 class MoAsha:
     """MO-ASHA (Schmucker et al. 2021, arXiv 2106.12639) with random sampling: of each rung the best third goes on, by
-    non-dominated sorting of accuracy as judged and deploy costs over all pairs, an adapter being as good as its best pair.
+    non-dominated sorting of accuracy as judged and deploy costs over all pairs, an adapter being as good as its best
+    pair.
     """
 
     rungs: tuple[float, ...] = (0.2, 0.4, 1.0)
@@ -167,7 +168,7 @@ class MoAsha:
             (n, (-j.right[p.label] / j.rows, p.values["latency_ms.p50"], p.size_mb))
             for n, j in judged.items() if j for p in world.table.points if p.label in j.right
         ]
-        rank = {n: np.inf for n in judged}
+        rank = dict.fromkeys(judged, np.inf)
         for number, mine in pairs:
             rank[number] = min(rank[number], sum(dominates(other, mine) for _, other in pairs))
         top = {n: max((-v[0] for m, v in pairs if m == n), default=0.0) for n in judged}

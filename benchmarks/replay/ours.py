@@ -1,10 +1,13 @@
-"""autotune's own search on a table: the very functions that a study runs, and what is left when a part is taken away."""
+"""autotune's own search on a table: the very functions that a study runs, and what is left when a part is taken
+away."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from autotune.pareto import Direction
 from autotune.search.asking import Asked, Known, ask
 from autotune.search.next_work import next_work
 from autotune.search.rungs import (
@@ -27,7 +30,7 @@ from autotune.search.telling import expected
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
 from benchmarks.replay.world import OBJECTIVES, World
 
-DIRECTIONS = ("maximize", "maximize")
+DIRECTIONS: tuple[Direction, ...] = ("maximize", "maximize")
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ class _Run:
             return
         reached = table.rungs[self.world.table.rungs.index(fraction)]
         self.steps_s.append(took / max(1, reached.step - (before.step if before else 0)))
-        right, rows = {}, 0
+        right: Mapping[str, int] = {}
+        rows = 0
         if fraction < 1:
             start = self.world.seconds
             judged = self.world.judge(number, fraction)
@@ -149,7 +153,7 @@ class _Run:
         outcome = Outcome("COMPLETE", values) if values else Outcome("FAILED")
         self._put(number, scored={**adapter.scored, label: outcome})
 
-    def _put(self, number: int, **changes: object) -> None:
+    def _put(self, number: int, **changes: Any) -> None:
         self.adapters[number] = replace(self.adapters[number], **changes)
 
 

@@ -56,7 +56,8 @@ class Point:
 
     @property
     def values(self) -> dict[str, float]:
-        return {"latency_ms.p50": self.latency_ms["p50"], "latency_ms.p95": self.latency_ms["p95"], "size_mb": self.size_mb}
+        return {"latency_ms.p50": self.latency_ms["p50"], "latency_ms.p95": self.latency_ms["p95"], "size_mb":
+        self.size_mb}
 
 
 @dataclass(frozen=True, eq=False)

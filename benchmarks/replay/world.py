@@ -1,4 +1,5 @@
-"""The table as a world: work costs the table's seconds and gives the table's answers; a log keeps what was scored when."""
+"""The table as a world: work costs the table's seconds and gives the table's answers; a log keeps what was scored
+when."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autotune.constraints import Constraint
+from autotune.pareto import Direction
 from autotune.search.volume import Array, Volume, volume
 from benchmarks.replay.table import Adapter, Table
 
-OBJECTIVES = (("accuracy", "maximize"), ("latency_ms.p50", "minimize"), ("size_mb", "minimize"))
+OBJECTIVES: tuple[tuple[str, Direction], ...] = (
+    ("accuracy", "maximize"), ("latency_ms.p50", "minimize"), ("size_mb", "minimize"))
 
 
 @dataclass(frozen=True)
