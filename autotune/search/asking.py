@@ -1,8 +1,8 @@
 """Asking Optuna for an adapter: a function of what is known of the adapters so far, with no study kept in between.
 
-What is known of an adapter changes while it trains: first nothing, then a forecast, then measured values. An Optuna study holds
-a trial's values once and for all, so each ask makes a study in memory out of what is known by then. That is cheap beside any
-training, and a resumed search asks what an unbroken one would.
+What is known of an adapter changes while it trains: first nothing, then a forecast, then measured values. An Optuna
+study holds a trial's values once and for all, so each ask makes a study in memory out of what is known by then. That
+is cheap beside any training, and a resumed search asks what an unbroken one would.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _TRIES, _RANDOM_TRIES = 10, 200
 class Known:
     """An adapter as the sampler is told of it: Optuna's parameters, and values that are measured or forecast.
 
-    ``values`` is None for one of which nothing is known yet: others are then proposed elsewhere (constant liar; Ginsbourger,
-    Le Riche & Carraro 2010). ``violations`` by limit, at most 0 where it holds.
+    ``values`` is None for one of which nothing is known yet: others are then proposed elsewhere (constant liar;
+    Ginsbourger, Le Riche & Carraro 2010). ``violations`` by limit, at most 0 where it holds.
     """
 
     params: Mapping[str, Value]
@@ -51,8 +51,8 @@ def ask(
     space: Space, known: Sequence[Known], taken: set[AdapterParams], directions: Sequence[Direction], seed: int,
     fixed: Mapping[str, Value] | None = None, startup: int = 6,
 ) -> Asked | None:
-    """An adapter that is not ``taken``, by multi-objective TPE with constraints (Ozaki et al. 2022, JAIR 73:1209; Watanabe &
-    Hutter 2023, IJCAI); None where none was found. The first try holds the ``fixed`` parameters.
+    """An adapter that is not ``taken``, by multi-objective TPE with constraints (Ozaki et al. 2022, JAIR 73:1209;
+    Watanabe & Hutter 2023, IJCAI); None where none was found. The first try holds the ``fixed`` parameters.
 
     The seed of a study is the same for all asks; how many adapters are taken makes each another.
     """
@@ -79,10 +79,11 @@ def ask(
 
 
 def best_first(known: Sequence[Known], directions: Sequence[Direction], count: int) -> list[Mapping[str, Value]]:
-    """The parameters of ``count`` adapters to begin with: those that hold the limits, by non-dominated sorting (Deb et al.
-    2002, IEEE Trans. Evol. Comput. 6:182), the first value deciding within a front."""
+    """The parameters of ``count`` adapters to begin with: those that hold the limits, by non-dominated sorting (Deb
+    et al. 2002, IEEE Trans. Evol. Comput. 6:182), the first value deciding within a front."""
     told = [k for k in known if k.values is not None]
-    signed = {id(k): [-v if d == "maximize" else v for v, d in zip(k.values or (), directions, strict=True)] for k in told}
+    signs = [-1 if d == "maximize" else 1 for d in directions]
+    signed = {id(k): [s * v for s, v in zip(signs, k.values or (), strict=True)] for k in told}
 
     def rank(one: Known) -> tuple[Any, ...]:
         over = sum(max(0.0, v) for v in one.violations.values())

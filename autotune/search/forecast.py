@@ -1,20 +1,21 @@
 """What an adapter will score at its last rung, told from the rungs so far, with its uncertainty.
 
-A learning curve's end is extrapolated by Bayesian linear regression (Bishop 2006, Pattern Recognition and Machine Learning,
-section 3.3) instead of a parametric curve (Domhan, Springenberg & Hutter 2015, IJCAI): two or three rungs bear no
-curve of four parameters, and finished adapters of the same study tell better than any shape how much is still gained. For each
-rung, what an artifact scored is explained by what was judged there: the mean of all adapters judged at that rung, plus a gain,
-plus a share of what this adapter was above the mean in accuracy and below it in loss. A share below 1 is needed: 64 rows
-make an accuracy uncertain by 0.06 (binomial), so the best of many were lucky, and slow starters catch up.
+A learning curve's end is extrapolated by Bayesian linear regression (Bishop 2006, Pattern Recognition and Machine
+Learning, section 3.3) instead of a parametric curve (Domhan, Springenberg & Hutter 2015, IJCAI): two or three rungs
+bear no curve of four parameters, and finished adapters of the same study tell better than any shape how much is still
+gained. For each rung, what an artifact scored is explained by what was judged there: the mean of all adapters judged
+at that rung, plus a gain, plus a share of what this adapter was above the mean in accuracy and below it in loss. A
+share below 1 is needed: 64 rows make an accuracy uncertain by 0.06 (binomial), so the best of many were lucky, and
+slow starters catch up.
 
-Before an adapter has finished the priors below speak alone. Each finished one then moves gain, shares and spread; the spread
-of what was left unexplained holds the judged rows' noise and that of the gains alike.
+Before an adapter has finished the priors below speak alone. Each finished one then moves gain, shares and spread; the
+spread of what was left unexplained holds the judged rows' noise and that of the gains alike.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,7 @@ class Forecasts:
         counts = (~np.isnan(rows)).sum(axis=0)
         if not counts.sum():
             return np.full(len(self._labels), self._sign * _UNKNOWN)
-        return np.where(counts > 0, np.nansum(rows, axis=0) / np.maximum(counts, 1), np.nanmean(rows))
+        return np.asarray(np.where(counts > 0, np.nansum(rows, axis=0) / np.maximum(counts, 1), np.nanmean(rows)))
 
     def _shares(self, rung: Rung) -> Array:
         """Judged accuracy, signed, [points]; a point without a judgement has the mean of the others."""
@@ -211,6 +212,3 @@ def _bounded(loss: float | None) -> float:
     """A loss that one diverging adapter cannot drag the others' mean away with."""
     return min(loss, 10.0) if loss is not None and math.isfinite(loss) else 10.0
 
-
-def by_label(values: Array, labels: Sequence[str]) -> Mapping[str, float]:
-    return dict(zip(labels, map(float, values), strict=True))

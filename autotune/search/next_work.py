@@ -1,12 +1,13 @@
 """The next piece of work of a search with fidelities: pure, the same for the same state.
 
-One rule orders everything that could be done, scoring a pair, training an adapter on, beginning a new one: *the most expected
-hypervolume per second*. An adapter's forecast (`search.forecast`) and the front so far give what finishing it is expected
-to add to the front (`search.volume`); what is left of its training, judging and scoring is the cost. So adapters stop and go
-on as in freeze-thaw optimization (Swersky, Snoek & Adams 2014, arXiv 1406.3896), asynchronously and without brackets, as
-in ASHA (Li et al. 2018, arXiv 1810.05934), whose rule, the best third of each rung goes on, knows neither how sure a
-ranking is nor what a deploy point costs; its multi-objective form (Schmucker et al. 2021, arXiv 2106.12639) sorts by
-dominance (Deb et al. 2002), to which the expected hypervolume adds how much a place on the front is worth.
+One rule orders everything that could be done, scoring a pair, training an adapter on, beginning a new one: *the most
+expected hypervolume per second*. An adapter's forecast (`search.forecast`) and the front so far give what finishing
+it is expected to add to the front (`search.volume`); what is left of its training, judging and scoring is the cost.
+So adapters stop and go on as in freeze-thaw optimization (Swersky, Snoek & Adams 2014, arXiv 1406.3896),
+asynchronously and without brackets, as in ASHA (Li et al. 2018, arXiv 1810.05934), whose rule, the best third of each
+rung goes on, knows neither how sure a ranking is nor what a deploy point costs; its multi-objective form (Schmucker
+et al. 2021, arXiv 2106.12639) sorts by dominance (Deb et al. 2002), to which the expected hypervolume adds how much a
+place on the front is worth.
 """
 
 from __future__ import annotations
@@ -111,21 +112,22 @@ def _propose(view: View, count: int) -> Option:
 
 def _idle(view: View, options: list[Option]) -> str | None:
     """The sentence that ends a search which is not expected to move the front any more."""
-    finished = len(view.finished)
+    least, finished = view.plan.least_gain, len(view.finished)
     enough = len(view.alive) + len(view.ended) >= ENOUGH_ADAPTERS and finished >= ENOUGH_FINISHED
-    if not (enough and view.plan.least_gain and view.now > 0):
+    if not (enough and least and view.now > 0):
         return None
     share = max(o.gain for o in options) / view.now
-    if share >= view.plan.least_gain:
+    if share >= least:
         return None
-    return (f"more search is not expected to move the front: the best next adapter adds {100 * share:.2f} % to its hypervolume, "
-            f"less than {100 * view.plan.least_gain:g} %")
+    return (f"more search is not expected to move the front: the best next adapter adds {100 * share:.2f} % to its "
+            f"hypervolume, less than {100 * least:g} %")
 
 
 def _why_none(view: View, anything: bool) -> str:
     budget = view.plan.budget
     if anything and budget.time_s is not None:
-        return (f"the time budget of {budget.time_s:.0f} s is used up: {max(0, view.left_s):.0f} s are left for the search, and "
+        left = max(0.0, view.left_s)
+        return (f"the time budget of {budget.time_s:.0f} s is used up: {left:.0f} s are left for the search, and "
                 "nothing more would be finished in them")
     if view.state.exhausted:
         return "every adapter of the space has been tried"

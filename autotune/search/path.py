@@ -9,7 +9,8 @@ from autotune.search.view import View
 
 @dataclass(frozen=True)
 class Path:
-    """``rung`` comes next. ``training_s`` to the last rung, judging included; ``scoring_s`` at the points that may matter."""
+    """``rung`` comes next. ``training_s`` to the last rung, judging included; ``scoring_s`` at the points that may
+    matter."""
 
     rung: int
     training_s: float

@@ -72,7 +72,8 @@ class Proposed:
 class Proposals:
     """Asks for adapters: warm-start points, expert points, then TPE with constraints; no adapter twice.
 
-    Several may be under way at a time. An adapter that a dead process left running is still under way, so it is not lost.
+    Several may be under way at a time. An adapter that a dead process left running is still under way, so it is not
+    lost.
     """
 
     def __init__(self, study: optuna.Study, space: Space, seed: int) -> None:

@@ -1,7 +1,8 @@
 """A search with fidelities as plain records: what is known of every adapter, what limits the study, what to do next.
 
-An adapter trains in *rungs*, fractions of its steps. At each rung but the last it is *judged* cheaply; at the last one it is
-*scored* on real artifacts. `search.next_work.next_work` makes the next piece of `Work` out of a `State` and a `Plan`.
+An adapter trains in *rungs*, fractions of its steps. At each rung but the last it is *judged* cheaply; at the last
+one it is *scored* on real artifacts. `search.next_work.next_work` makes the next piece of `Work` out of a `State` and
+a `Plan`.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class AdapterState:
-    """One proposed adapter. ``steps`` are those of its whole training; ``stopped`` the sentence that ended it, None while
-    it is going on. One whose training failed is stopped, too."""
+    """One proposed adapter. ``steps`` are those of its whole training; ``stopped`` the sentence that ended it, None
+    while it is going on. One whose training failed is stopped, too."""
 
     number: int
     params: AdapterParams
@@ -69,9 +70,9 @@ class State:
 class Costs:
     """Expected seconds, from this run's own events; None or missing where nothing is known yet.
 
-    ``step``: one training step (of ``width`` adapters together). ``steps``: of a typical whole training. ``judge``: of one
-    adapter at one rung, all points. ``score``: assembling and asking, by label. ``reserve``: kept back for what follows the
-    search, its certificate above all.
+    ``step``: one training step (of ``width`` adapters together). ``steps``: of a typical whole training. ``judge``:
+    of one adapter at one rung, all points. ``score``: assembling and asking, by label. ``reserve``: kept back for
+    what follows the search, its certificate above all.
     """
 
     step: float | None = None
@@ -86,9 +87,9 @@ class Plan:
     """What does not change while a search runs, but for limits and costs that are learned.
 
     ``rungs``: ascending fractions, the last one 1. ``points``: by label what is known of each deploy point before any
-    training. ``width``: so many adapters train together at no more cost than one. ``answers``: the key that an adapter
-    decides, the others being known by point. ``least_gain``: the search ends when no work is expected to add this share of
-    the front's hypervolume; 0 for never.
+    training. ``width``: so many adapters train together at no more cost than one. ``answers``: the key that an
+    adapter decides, the others being known by point. ``least_gain``: the search ends when no work is expected to add
+    this share of the front's hypervolume; 0 for never.
     """
 
     rungs: tuple[float, ...]

@@ -47,7 +47,8 @@ def _stop_reason(view: View, adapter: AdapterState) -> str:
     if label in rung.right:
         evidence = f"{rung.right[label]} of {rung.rows} rows right as {label}"
     else:
-        evidence = f"validation loss {rung.valid_loss:.3f}" if rung.valid_loss is not None else "no finite validation loss"
+        loss = rung.valid_loss
+        evidence = f"validation loss {loss:.3f}" if loss is not None else "no finite validation loss"
     return f"stopped at {share} of its steps: {evidence}, {_expected(view, adapter, at)}"
 
 

@@ -78,7 +78,8 @@ class View:
              for label in self.space.labels]
             for a in self.state.adapters
         ]
-        return np.array(rows, float).reshape(-1, len(self.space.labels)).max(axis=0, initial=-math.inf)
+        table = np.array(rows, float).reshape(-1, len(self.space.labels))
+        return np.asarray(table.max(axis=0, initial=-math.inf))
 
     def _holds(self, label: str, values: Any) -> bool:
         """Whether a trial meets the limits other than the one on answers."""

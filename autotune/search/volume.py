@@ -1,9 +1,10 @@
 """The front's hypervolume where a deploy point's costs are known before any training and accuracy alone is searched.
 
-With fixed costs the hypervolume (Zitzler & Thiele 1999) needs no general algorithm: the cost plane falls into cells, each
-dominated by a fixed set of points, and a cell's height is the best accuracy among these. So it is a weighted sum of maxima,
-cheap enough to take its expectation over an adapter's uncertain accuracies (expected hypervolume improvement; Emmerich,
-Giannakoglou & Naujoks 2006, IEEE Trans. Evol. Comput. 10:421) for every adapter before each piece of work.
+With fixed costs the hypervolume (Zitzler & Thiele 1999) needs no general algorithm: the cost plane falls into cells,
+each dominated by a fixed set of points, and a cell's height is the best accuracy among these. So it is a weighted sum
+of maxima, cheap enough to take its expectation over an adapter's uncertain accuracies (expected hypervolume
+improvement; Emmerich, Giannakoglou & Naujoks 2006, IEEE Trans. Evol. Comput. 10:421) for every adapter before each
+piece of work.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ _MARGIN = 0.1
 class Volume:
     """Hypervolume over deploy points, as a share of the box between the best costs and the reference.
 
-    ``weights`` [cells] and ``covers`` [cells, points]: how much of the costs' box a cell is, and by which points it is
-    dominated. ``cheaper`` [points, points]: whether the second costs no more than the first in anything, itself included.
-    ``allowed`` [points]: whether a point meets the limits on what is known of it. ``sign`` is -1 where less is better.
-    ``floor`` is the signed bound on what is searched. ``graded``: more of it is better, and not only enough of it.
+    ``weights`` [cells] and ``covers`` [cells, points]: how much of the costs' box a cell is, and by which points it
+    is dominated. ``cheaper`` [points, points]: whether the second costs no more than the first in anything, itself
+    included. ``allowed`` [points]: whether a point meets the limits on what is known of it. ``sign`` is -1 where less
+    is better. ``floor`` is the signed bound on what is searched. ``graded``: more of it is better, and not only
+    enough of it.
     """
 
     labels: tuple[str, ...]
@@ -63,7 +65,7 @@ class Volume:
 
     def beaten(self, best: Array) -> Array:
         """For each point the best signed value [points] among those that cost no more."""
-        return np.where(self.cheaper, best[None, :], -np.inf).max(axis=1, initial=-np.inf)
+        return np.asarray(np.where(self.cheaper, best[None, :], -np.inf).max(axis=1, initial=-np.inf))
 
 
 def volume(
@@ -79,8 +81,8 @@ def volume(
     directions = dict(objectives)
     sign = -1 if directions.get(answers) == "minimize" or _only_upper(constraints, answers) else 1
     floors = [sign * c.bound for c in constraints if c.objective == answers and (c.op == ">=") == (sign > 0)]
-    allowed = np.array([all(c.holds(points[p][c.objective]) for c in constraints if c.objective in known) for p in labels],
-                       dtype=bool)
+    limits = [c for c in constraints if c.objective in known]
+    allowed = np.array([all(c.holds(points[p][c.objective]) for c in limits) for p in labels], dtype=bool)
     costs = [(key, d) for key, d in objectives if key in known]
     table = np.array([[points[p][key] * (-1 if d == "maximize" else 1) for key, d in costs] for p in labels])
     table = table.reshape(len(labels), len(costs))
@@ -89,7 +91,7 @@ def volume(
     floor = max(floors, default=0.0 if sign > 0 else -np.inf)
     if not np.isfinite(floor):
         floor = -1.0
-    cheaper = (table[None, :, :] <= table[:, None, :]).all(axis=2)
+    cheaper = np.asarray((table[None, :, :] <= table[:, None, :]).all(axis=2))
     return Volume(labels, weights, covers, cheaper, allowed, sign, floor, answers in directions)
 
 
