@@ -119,7 +119,8 @@ class Terminal:
         self._heading_of = None
         self.console.print(f"[bold]adapter {number}[/]  [dim]{escape(reason)}[/]", soft_wrap=True)
 
-    def skipped(self, label: str, reason: str) -> None:
+    def skipped(self, number: int, params: AdapterParams, label: str, reason: str) -> None:
+        self.scoring(number, params)
         self.console.print(f"  {'':<9} {escape(label):<22} [dim]{escape(reason)}[/]", soft_wrap=True)
 
     def _heading(self, number: int, text: str) -> None:

@@ -157,7 +157,7 @@ class StudyLoop:
                 self._proposals.stop(self._proposals.trial(number), reason,
                                      expected(state, plan, self._adapter_keys)[number])
             case Skip(number, label, reason):
-                self._terminal.skipped(label, reason)
+                self._terminal.skipped(self._place(number), _adapter(state, number).params, label, reason)
                 self._proposals.note_skip(self._proposals.trial(number), label, reason)
                 self._conclude(number)
 
