@@ -96,12 +96,12 @@ def artifact_bytes(facts: ModelFacts, point: DeployParams) -> float:
 
 def changed_bytes(facts: ModelFacts, point: DeployParams) -> float:
     """What an adapter's artifact takes beside its point's: the layer matrices; the rest is hard links."""
-    return _layer_parameters(facts) * _bits(point) / 8
+    return layer_parameters(facts) * _bits(point) / 8
 
 
 def template_bytes(facts: ModelFacts) -> float:
     """The float template: embedding and head in fp32 and full RoPE caches; layer matrices stay in the base."""
-    kept = facts.parameters - _layer_parameters(facts)
+    kept = facts.parameters - layer_parameters(facts)
     return kept * 4 + facts.context_length * _ROPE_BYTES_PER_POSITION
 
 
@@ -170,7 +170,7 @@ _MEMORY_HELP = {
 }
 
 
-def _layer_parameters(facts: ModelFacts) -> int:
+def layer_parameters(facts: ModelFacts) -> int:
     """All but embedding and head: what an adapter changes (norms, a thousandth, included)."""
     return facts.parameters - facts.embedding_parameters * (1 if facts.tied else 2)
 
@@ -229,7 +229,7 @@ def _finalist_seconds(
 def _assembly_seconds(facts: ModelFacts, points: Sequence[DeployParams]) -> float:
     """The mean over the points."""
     rate = sum(_ASSEMBLY_S_PER_1E8[_kind(p)] for p in points) / max(1, len(points))
-    return rate * _layer_parameters(facts) / 1e8
+    return rate * layer_parameters(facts) / 1e8
 
 
 def _study_disk(
@@ -237,7 +237,7 @@ def _study_disk(
     have_template: bool,
 ) -> float:
     template = 0.0 if have_template else template_bytes(facts)
-    trained = adapters * _ADAPTER_SHARE * _layer_parameters(facts) * 4
+    trained = adapters * _ADAPTER_SHARE * layer_parameters(facts) * 4
     changed = sorted((changed_bytes(facts, p) for p in points), reverse=True)
     kept = sorted(changed * _KEPT_PER_POINT, reverse=True)[:trials]
     # One more is there while it is measured, before it is known to be off the front.
@@ -264,7 +264,7 @@ def _memory(
 def _training_memory(
     facts: ModelFacts, rows: Sequence[Example], batch_size: int, precision: BasePrecision
 ) -> float:
-    layers = _layer_parameters(facts)
+    layers = layer_parameters(facts)
     beside = (facts.parameters - layers) * (2 if precision == "bf16" else 4)
     longest = max((_length(e) for e in rows), default=0)
     answers = max((len(e.answer) for e in rows), default=0)

@@ -33,8 +33,8 @@ from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
 from autotune.search import schedule
 from autotune.search.baseline import Baseline
+from autotune.search.costs import certificate_seconds
 from autotune.search.limits import Limits
-from autotune.search.progress import certificate_seconds
 from autotune.search.repeats import Repeated
 from autotune.search.scoring import Scorer
 from autotune.search.screening import screen

@@ -159,7 +159,7 @@ class StudyFile(_Section):
     early_stop_error: Annotated[float, Strict(), Field(ge=0, le=0.1)] = 0.002
     training: TrainingSection = TrainingSection()
     baseline: Literal["tuned", "base"] = "tuned"
-    rungs: Annotated[tuple[Annotated[float, Strict(), Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 1.0)
+    rungs: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 1.0)
     certificate: CertificateSection = CertificateSection()
     repeats: RepeatsSection | None = None
 

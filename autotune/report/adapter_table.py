@@ -13,8 +13,8 @@ from autotune.report.wording import join, number, part
 
 @dataclass(frozen=True)
 class AdapterRow:
-    """``rungs``: a line each. ``trials``: numbers of those scored. ``reason``: why it was stopped, failed, or not scored
-    everywhere."""
+    """``rungs``: a line each. ``trials``: numbers of those scored. ``reason``: why it was stopped, failed, or not
+    scored everywhere."""
 
     number: int
     adapter: str

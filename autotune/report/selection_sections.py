@@ -127,8 +127,9 @@ def _unknown(found: Selection) -> list[Section]:
         lines.append(f"The search stopped {_trials(stopped)} early, as nothing could come of {_them(stopped)} under "
                      f"the study's own limits. Under these {_them(stopped, 'it', 'they')} might fit.")
     if adapters := found.unknown.adapters:
-        lines.append(f"The search trained adapter{'s' * (len(adapters) > 1)} {join([str(n) for n in adapters])} in part "
-                     "or did not score all artifacts, as nothing could come of that under the study's own limits.")
+        named = f"adapter{'s' * (len(adapters) > 1)} {join([str(n) for n in adapters])}"
+        lines.append(f"The search trained {named} in part or did not score all artifacts, as nothing "
+                     "could come of that under the study's own limits.")
     if dropped := found.unknown.dropped:
         lines.append(f"The search dropped {join(dropped)} before training, for the study's own limits. These let "
                      f"{_them(dropped)} in: a run of the study with them tries {_them(dropped)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from optuna.trial import Trial
@@ -13,6 +13,7 @@ from autotune import predictions
 from autotune.config import StudyConfig
 from autotune.constraints import Constraint, total_violation
 from autotune.errors import ProbeError, StageError, StudyError
+from autotune.estimate import layer_parameters
 from autotune.preparation import Prepared
 from autotune.report import dashboard
 from autotune.report.outcome import Outcome, judge
@@ -20,18 +21,19 @@ from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.search import schedule
 from autotune.search.baseline import Baseline, measure_baseline
+from autotune.search.costs import learned_costs, modelled_costs, row_seconds
 from autotune.search.front_artifacts import FrontArtifacts
 from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
 from autotune.search.next_work import next_work
-from autotune.search.progress import adapter_states, curve_json, learned_costs, row_seconds, seconds_left
+from autotune.search.progress import adapter_states, curve_json, seconds_left
 from autotune.search.proposals import Proposals, Proposed, open_study
 from autotune.search.repeats import Repeated, best_of_each, repeat
-from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Work
+from autotune.search.rungs import AdapterState, Costs, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Work
 from autotune.search.scoring import Scorer
 from autotune.search.telling import expected
 from autotune.search.ties import front_ties
-from autotune.search.trainer import Trainer
+from autotune.search.trainer import JUDGED_ROWS, Trainer
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
@@ -161,8 +163,9 @@ class StudyLoop:
                 self._proposals.note_skip(self._proposals.trial(number), label, reason)
                 self._conclude(number)
 
-    def _state(self) -> State:
-        adapters = adapter_states(self._proposals.adapters(), self.records(), self._points, len(self._at.data.train))
+    def _state(self, timed: bool = False) -> State:
+        adapters = adapter_states(self._proposals.adapters(), self.records(), self._points, len(self._at.data.train),
+                                  timed or self._budget.time_s is not None)
         counted = sum(not r.interrupted for r in self.records())
         spent = schedule.Spent(len(adapters), counted, self.wall_s())
         return State(adapters, self._exhausted or len(adapters) >= self._config.space.adapter_count(), spent)
@@ -170,9 +173,22 @@ class StudyLoop:
     def _plan(self, state: State) -> Plan:
         objectives = [(key, o.direction) for key, o in self._config.objectives]
         known = {p.label: {key: m.value for key, m in self._screened[p].values.items()} for p in self._points}
-        costs = learned_costs(state.adapters, self.records(), self._width, self._reserve())
-        return Plan(self._rungs, known, objectives, self._limits.now(), self._budget, self._width, costs,
-                    self._adapter_keys[0])
+        return Plan(self._rungs, known, objectives, self._limits.now(), self._budget, self._width,
+                    self._costs(state), self._adapter_keys[0])
+
+    def _costs(self, state: State) -> Costs:
+        """By the clock where time is the budget; else by the model, which gives the same search again."""
+        if self._budget.time_s is not None:
+            return learned_costs(state.adapters, self.records(), self._width, self._reserve())
+        data, work = self._at.data, self._at.workload
+        firsts = {p: s.values.get("ttft_ms.p50") for p, s in self._screened.items()}
+        return modelled_costs(
+            {p: m.value / 1e3 if m else 0.0 for p, m in firsts.items()}, prompt_tokens=work.prompt_tokens or 0,
+            row_tokens=_mean([len(e.prompt) for e in data.train]), rows=len(data.valid), judged_rows=JUDGED_ROWS,
+            answer_tokens=_mean([len(e.answer) for e in data.train]), changed=layer_parameters(self._at.facts),
+            batch_size=_mean([a.params.batch_size for a in state.adapters] or [8]),
+            steps=_mean([a.steps for a in state.adapters] or [100]),
+        )
 
     def _train(self, adapters: Sequence[AdapterState], rung: int, on_trial: Callable[[], Any]) -> None:
         self._terminal.training([(self._place(a.number), a.params) for a in adapters], self._rungs[rung])
@@ -321,7 +337,8 @@ class StudyLoop:
 
     def _say_plan(self, state: State, plan: Plan) -> None:
         """Where the study is, and how long it will go on at its pace so far."""
-        spent, left = state.spent, seconds_left(state, plan)
+        by_clock = learned_costs(self._state(timed=True).adapters, self.records(), self._width, plan.costs.reserve)
+        spent, left = state.spent, seconds_left(state, replace(plan, costs=by_clock))
         of = f" of {plan.budget.adapters}" if plan.budget.adapters else ""
         pace = f", about {max(1, round(left / 60))} min left" if left is not None else ""
         self._terminal.plan(f"{spent.adapters}{of} adapters begun, trial {spent.trials + 1}{pace}:")
@@ -338,6 +355,10 @@ def _row_cost(screened: Screened) -> float:
     """What a row's answer takes at a point: its time to first token, or its size where no time is known yet."""
     values = screened.values
     return values["ttft_ms.p50"].value if "ttft_ms.p50" in values else values["size_mb"].value
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _adapter(state: State, number: int) -> AdapterState:

@@ -1,0 +1,95 @@
+"""What work is expected to cost: by a model, to weigh one piece against another; by this run's own clock, to keep a
+time budget. Pure.
+
+The model rests on what was measured before any training, which the store keeps. So a search without a time budget does
+not depend on how fast the machine was meanwhile: run again, or killed and resumed, it tries the same.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from autotune.search.rungs import AdapterState, Costs, Rung
+from autotune.trials import TrialRecord
+from search_spaces.deploy import DeployParams
+
+#: Of a trial's stages those that it is made of itself; the others are measured once a deploy point.
+_OWN_STAGES = ("assemble", "answers", "probe")
+
+
+#: A training step is a forward and a backward pass, of which the frozen weights need half.
+_STEP_IN_FORWARDS = 3.0
+#: Seconds to write an artifact's changed matrices, for 1e8 of them, and to start what answers.
+_ASSEMBLY_S_PER_1E8 = {"k_quant": 5.0}
+_ANY_ASSEMBLY_S_PER_1E8, _START_S = 2.0, 3.0
+#: Seconds a token where nothing was timed before training, as requests are the rows' own.
+_TOKEN_S = 0.002
+
+
+def modelled_costs(
+    times: Mapping[DeployParams, float], *, prompt_tokens: int, row_tokens: float, answer_tokens: float, rows: int,
+    judged_rows: int, batch_size: float, steps: float, changed: float,
+) -> Costs:
+    """``times``: seconds to the first token of ``prompt_tokens``, by deploy point, those of none 0. ``row_tokens`` and
+    ``answer_tokens`` are means, ``rows`` the validation rows, ``changed`` the weights of the layers."""
+    token_s = {p: s / prompt_tokens if s and prompt_tokens else _TOKEN_S for p, s in times.items()}
+    slowest = max(token_s.values())
+    judge = judged_rows * (row_tokens + answer_tokens) * slowest * (1 + len(times))
+    return Costs(
+        step=_STEP_IN_FORWARDS * batch_size * (row_tokens + answer_tokens) * slowest, steps=steps, judge=judge,
+        score={p.label: _START_S + rows * row_tokens * token_s[p] + changed / 1e8 * _assembly(p) for p in times},
+    )
+
+
+def learned_costs(
+    adapters: Sequence[AdapterState], records: Iterable[TrialRecord], width: int, reserve: float
+) -> Costs:
+    """From what each kind of work took in this run; nothing where nothing was made yet.
+
+    What the store had already took no time, and says nothing of what will be made.
+    """
+    trained = [(r, r.step - before) for a in adapters for r, before in _with_start(a.rungs) if r.seconds > 0]
+    steps = sum(new for _, new in trained)
+    judged = [r.judge_s for a in adapters for r in a.rungs if r.judge_s > 0]
+    by_label: dict[str, list[float]] = {}
+    for record in records:
+        own = [record.stages[name] for name in _OWN_STAGES if name in record.stages and name not in _shared(record)]
+        seconds = sum(stage["seconds"] for stage in own if not stage["cached"])
+        if seconds > 0:
+            by_label.setdefault(record.deploy.label, []).append(seconds)
+    return Costs(
+        step=width * sum(r.seconds for r, _ in trained) / steps if steps else None,
+        steps=statistics.median(a.steps for a in adapters) if adapters else None,
+        judge=statistics.fmean(judged) if judged else None,
+        score={label: statistics.fmean(seconds) for label, seconds in by_label.items()},
+        reserve=reserve,
+    )
+
+
+def certificate_seconds(
+    requests: int, most: float, sustain: float, latency_ms: float, row_s: float, rows: int, fixed_s: float = 25.0
+) -> float:
+    """What certifying one finalist takes: its requests by turns with the reference's, at most ``most`` seconds; load
+    before them; ``rows`` test rows at ``row_s`` each; ``fixed_s`` for starting, loading and comparing logits."""
+    return min(2.0 * requests * latency_ms / 1e3, most) + sustain + rows * row_s + fixed_s
+
+
+def row_seconds(records: Iterable[TrialRecord], rows: int) -> float | None:
+    """Seconds that an artifact of this run takes to answer one of the validation ``rows``; None before any did."""
+    asked = [r.stages["answers"]["seconds"] / rows for r in records
+             if r.state == "COMPLETE" and "answers" in r.stages and not r.stages["answers"]["cached"]]
+    return statistics.fmean(asked) if asked else None
+
+
+def _assembly(point: DeployParams) -> float:
+    return _ASSEMBLY_S_PER_1E8.get(point.algorithm, _ANY_ASSEMBLY_S_PER_1E8)
+
+
+def _with_start(rungs: Sequence[Rung]) -> list[tuple[Rung, int]]:
+    return list(zip(rungs, [0, *(r.step for r in rungs)], strict=False))
+
+
+def _shared(record: TrialRecord) -> Mapping[str, str]:
+    """Stages of the deploy point that a trial lists without having made them."""
+    return {"probe": "base"} if record.on_base else {}
