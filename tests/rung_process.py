@@ -25,8 +25,8 @@ from autotune.workers import Worker
 from search_spaces.adapter import AdapterParams
 
 FRACTIONS = (0.2, 0.4, 1)
-PARAMS = AdapterParams(rank=4, alpha=8, learning_rate=5e-3, dropout=0.1, batch_size=4, steps=150)
-JOBS = (PARAMS, replace(PARAMS, rank=8, steps=100))
+PARAMS = AdapterParams(rank=4, alpha=8, learning_rate=5e-3, dropout=0.1, batch_size=4, steps=40)
+JOBS = (PARAMS, replace(PARAMS, rank=8, steps=30))
 
 
 def job(params: AdapterParams, rung: int) -> RungJob:
@@ -38,7 +38,7 @@ class Bench:
 
     def __init__(self, folder: Path, run: RunFolder, worker: Worker) -> None:
         self.store = Store(folder / "store")
-        self.run = run
+        self.run, self.worker = run, worker
         self.runner = StageRunner(self.store, worker, run, Terminal(quiet=True), MachineLock(folder / "lock"))
         self.base = Entry(make_key("base", 1, {}), folder / "base", 0.0, cached=True)
         self.data = Entry(make_key("data", 1, {}), folder / "data", 0.0, cached=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,7 +73,7 @@ def test_the_last_rung_is_the_adapter_trained_in_one_go_bit_for_bit(made: Bench,
     whole, records = record(straight), [record(entry) for entry in (first, second, last)]
     assert {name: records[-1][name] for name in whole if name not in ("seconds", "resumed_at")} == {
         name: value for name, value in whole.items() if name not in ("seconds", "resumed_at")}
-    assert [(r["resumed_at"], r["steps"]) for r in records] == [(0, 30), (30, 60), (60, 150)]
+    assert [(r["resumed_at"], r["steps"]) for r in records] == [(0, 8), (8, 16), (16, 40)]
     for rung in records:  # each is the beginning of the same training
         assert rung["losses"] == whole["losses"][: rung["steps"]]
     assert {f.name for f in last.path.iterdir()} == {f.name for f in straight.path.iterdir()}
@@ -82,7 +83,7 @@ def test_a_rung_without_the_one_before_is_trained_from_where_there_is_one(made: 
     (second,) = made.train(1, PARAMS)
     assert record(second)["resumed_at"] == 0
     made.train(0, PARAMS)
-    assert record(made.train(2, PARAMS)[0])["resumed_at"] == 60
+    assert record(made.train(2, PARAMS)[0])["resumed_at"] == 16
 
 
 def test_one_that_diverges_costs_the_others_nothing(made: Bench) -> None:
@@ -90,7 +91,8 @@ def test_one_that_diverges_costs_the_others_nothing(made: Bench) -> None:
     first, failed, second = made.runner.rungs(
         made.base, made.data, [job(own, 0) for own in (JOBS[0], wild, JOBS[1])], 1)
     assert isinstance(failed, TrainingError)
-    assert isinstance(first, Entry) and isinstance(second, Entry)
+    assert isinstance(first, Entry)
+    assert isinstance(second, Entry)
     assert [(e["event"], e["stage"]) for e in made.run.events() if e["event"] == "stage_failed"] == [
         ("stage_failed", "rung")]
     assert [(e["key"], e["seconds"]) for e in ends(made.run)] == [
@@ -112,6 +114,24 @@ def test_what_this_machine_cannot_train_at_all_costs_the_others_nothing(made: Be
     (whole,) = made.runner.rungs(made.base, made.data, [in_one_go], 1)
     assert isinstance(whole, Entry)
     assert whole.key == keys.adapter(made.base.key, made.data.key, dora, 3)
+
+
+def test_after_a_crash_each_of_the_batch_is_trained_alone(made: Bench) -> None:
+    made.train(0, *JOBS)
+    worker = made.worker.run(os.getpid)
+
+    def kill_once() -> None:
+        deadline = time.monotonic() + 60
+        while not list((made.store.root / "rung").glob(".making-*")) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(worker, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_once)
+    killer.start()
+    entries = made.train(1, *JOBS)
+    killer.join()
+    assert [record(entry)["steps"] for entry in entries] == [16, 12]
+    assert made.worker.run(os.getpid) != worker
 
 
 def start(folder: Path, run: str, rungs: int) -> subprocess.Popen[str]:
@@ -136,9 +156,9 @@ def test_kill_9_costs_no_more_than_the_rung_in_work(folder: Path, within: bool) 
     kill(process)
     with bench(folder, "killed") as made:
         assert [entry.cached for entry in made.train(0, *JOBS)] == [True, True]
-        assert {record(entry)["resumed_at"] for entry in made.train(1, *JOBS)} == {30, 20}
+        assert {record(entry)["resumed_at"] for entry in made.train(1, *JOBS)} == {8, 6}
         last = made.train(2, *JOBS)
-    assert [record(entry)["steps"] for entry in last] == [150, 100]
+    assert [record(entry)["steps"] for entry in last] == [40, 30]
     assert not list((folder / "store").glob("*/.making-*"))
 
 
