@@ -172,6 +172,7 @@ class _Engine:
             return slot.matrices
         if slot.job.resume is not None:
             matrices = checkpoint.resume(slot, slot.job.resume)
+            self._total -= slot.state.step
         else:
             slot.rng.manual_seed(slot.job.seed)
             matrices = fresh_matrices(slot.sites, slot.rank, master_dtype(self._model), slot.rng)
