@@ -16,8 +16,8 @@ from autotune.search.volume import Volume, volume
 
 #: A value that lies this many standard errors below what is needed cannot reach it: one chance in 40.
 SURE = 1.96
-#: Of new adapters so many are expected to be trained past their first rung.
-_GOES_ON = 0.3
+#: The share of new adapters that are expected to be trained past their first rung, and of those past each further one.
+_NEW_GOES_ON, GOES_ON = 0.3, 0.5
 #: Seconds where this run has not told any yet; they only have to order work, and hold back none.
 _GUESS = Costs(step=1.0, steps=200, judge=20.0, reserve=0.0)
 _GUESS_SCORE_S = 20.0
@@ -154,10 +154,11 @@ class View:
     def new_s(self) -> float:
         """A new adapter's cost, as most are stopped after their first rung."""
         steps = _or(self.plan.costs.steps, _GUESS.steps) * self.step_s(None)
-        first, judge = self.plan.rungs[0], self.judge_s() * (len(self.plan.rungs) > 1)
-        if len(self.plan.rungs) == 1:
+        first, last = self.plan.rungs[0], len(self.plan.rungs) - 1
+        if not last:
             return steps + self.all_scores_s()
-        return first * steps / self.plan.width + judge + _GOES_ON * ((1 - first) * steps + self.all_scores_s())
+        rest = (1 - first) * steps + (last - 1) * self.judge_s() + self.all_scores_s()
+        return first * steps / self.plan.width + self.judge_s() + _NEW_GOES_ON * rest
 
     def all_scores_s(self) -> float:
         return sum(self.score_s(label) for label in self.space.labels)
