@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import log
 from statistics import median
 
 import pytest
@@ -53,16 +52,12 @@ def test_the_same_is_asked_for_the_same_knowledge_and_no_adapter_twice() -> None
     assert ask(small, [], taken, BOTH, 3) is None
 
 
-def test_a_batch_is_spread_as_adapters_under_way_are_avoided() -> None:
+def test_of_two_equal_peaks_the_one_where_adapters_are_under_way_is_left_to_them() -> None:
     points = [1e-4 * 100 ** (i / 15) for i in range(16)]
-    told = [known(p, 1 - abs(i - 8) / 8) for i, p in enumerate(points)]
-    under_way = [known(points[8] * (1 + 0.02 * i), None) for i in range(-6, 7)]
-    peak = points[8]
-
-    def away(found: list[float]) -> float:
-        return sum(abs(log(rate / peak)) for rate in found)
-
-    assert away(rates([*told, *under_way])) > away(rates(told))
+    told = [known(p, 0.9 if i in (2, 3, 12, 13) else 0.1 + 0.01 * i) for i, p in enumerate(points)]
+    under_way = [known(points[12] * (1 + 0.02 * i), None) for i in range(-8, 20)]
+    high, crowded = (sum(rate > 1e-3 for rate in rates(found)) for found in (told, [*told, *under_way]))
+    assert crowded < high
 
 
 def test_points_of_another_space_tell_nothing_and_do_no_harm() -> None:
