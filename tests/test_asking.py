@@ -53,9 +53,9 @@ def test_the_same_is_asked_for_the_same_knowledge_and_no_adapter_twice() -> None
 
 
 def test_of_two_equal_peaks_the_one_where_adapters_are_under_way_is_left_to_them() -> None:
-    points = [1e-4 * 100 ** (i / 15) for i in range(16)]
-    told = [known(p, 0.9 if i in (2, 3, 12, 13) else 0.1 + 0.01 * i) for i, p in enumerate(points)]
-    under_way = [known(points[12] * (1 + 0.02 * i), None) for i in range(-8, 20)]
+    points = [1e-4 * 100 ** (i / 39) for i in range(40)]
+    told = [known(p, 0.9 if i in (7, 8, 31, 32) else 0.1) for i, p in enumerate(points)]
+    under_way = [known(points[31] * (1 + 0.02 * i), None) for i in range(-8, 20)]
     high, crowded = (sum(rate > 1e-3 for rate in rates(found)) for found in (told, [*told, *under_way]))
     assert crowded < high
 
