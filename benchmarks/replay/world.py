@@ -3,7 +3,7 @@ when."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,11 +53,13 @@ class World:
         self.seconds += took
         return took
 
-    def judge(self, number: int, fraction: float) -> Judgement:
+    def judge(self, number: int, fraction: float, labels: Collection[str] | None = None) -> Judgement:
+        """At the deploy points ``labels``, or at all."""
         reached = self.table.adapters[number].rungs[self.table.rungs.index(fraction)]
         some = next(iter(reached.judged.values()))
         rows = spread(len(some.right), self.judge_rows)
-        wanted = {p.label: p.rounding for p in self.table.points if p.rounding in reached.judged}
+        wanted = {p.label: p.rounding for p in self.table.points
+                  if p.rounding in reached.judged and (labels is None or p.label in labels)}
         # The same share of the seconds for every row: asking them, not rounding, is most of it.
         self.seconds += sum(reached.judged[r].seconds for r in set(wanted.values())) * len(rows) / 64
         return Judgement({k: int(reached.judged[r].right[rows].sum()) for k, r in wanted.items()}, len(rows))
