@@ -1,6 +1,6 @@
 """Searches on a table of measured adapters: what each costs until its front is as good as the table's nearly is.
 
-    python -m benchmarks.replay.replay TABLE --require "accuracy >= 0.7" --require "latency_ms.p50 <= 60" \
+    python benchmarks/replay/replay.py TABLE --require "accuracy >= 0.7" --require "latency_ms.p50 <= 60" \
         --require "size_mb <= 400" [--seeds 30] [--only NAME …] [--plot FILE.html] [--record]
 
 A proposal that is not in the table stands for the nearest adapter of it that was not tried yet, the same for every
@@ -21,12 +21,14 @@ from typing import Protocol
 import numpy as np
 import optuna
 
-from autotune.constraints import Constraint, parse
-from benchmarks.record import record
-from benchmarks.replay.others import FanOut, MoAsha, OneByOne
-from benchmarks.replay.ours import Ours
-from benchmarks.replay.table import Table, load
-from benchmarks.replay.world import Enough, World, Yardstick
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from autotune.constraints import Constraint, parse  # noqa: E402
+from benchmarks.record import record  # noqa: E402
+from benchmarks.replay.others import FanOut, MoAsha, OneByOne  # noqa: E402
+from benchmarks.replay.ours import Ours  # noqa: E402
+from benchmarks.replay.table import Table, load  # noqa: E402
+from benchmarks.replay.world import Enough, World, Yardstick  # noqa: E402
 
 Curve = list[tuple[float, float]]
 TARGET = 0.95
@@ -122,7 +124,7 @@ def _at(curve: Curve, seconds: float) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.replay.replay", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python benchmarks/replay/replay.py", description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--require", action="append", default=[], metavar="EXPR")
     parser.add_argument("--seeds", type=int, default=30)
@@ -146,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{options.seeds} seeds; seconds until the front is worth {TARGET:.0%} of the table's feasible "
                 "hypervolume, chosen on validation rows, valued on test rows")
         words = arguments if arguments is not None else sys.argv[1:]
-        command = f"python -m benchmarks.replay.replay {shlex.join(words)}"
+        command = f"python benchmarks/replay/replay.py {shlex.join(words)}"
         record("Searches replayed", command, note, told)
     return 0
 
