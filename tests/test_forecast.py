@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autotune.search.forecast import Forecasts
+from autotune.search.rungs import AdapterState
 from tests.searching import POINTS, adapter, make_plan, scored
 
 PLAN = make_plan()
@@ -79,3 +80,18 @@ def test_a_diverged_loss_does_not_spoil_the_others() -> None:
     found = Forecasts([adapter(0, (0.2,), 0.7), adapter(1, (0.2,), 0.68), diverged], PLAN)
     assert np.isfinite(found.of(0).mean).all()
     assert (found.of(5).mean < found.of(0).mean).all()
+
+
+def test_a_point_whose_rounding_was_not_judged_is_told_from_the_others_and_from_what_was_scored_there() -> None:
+    def unjudged(number: int, fractions: tuple[float, ...], quality: float, *labels: str) -> AdapterState:
+        one = adapter(number, fractions, quality, scored=scored(quality, *labels))
+        return replace(one, rungs=tuple(replace(r, right={k: v for k, v in r.right.items() if k != "int4"})
+                                        for r in one.rungs))
+
+    begun = unjudged(9, (0.2,), 0.66)
+    before = Forecasts([begun], PLAN).of(9)
+    assert before.mean[2] == pytest.approx(before.mean[:2].mean(), abs=1e-6)
+    assert before.sd[2] > before.sd[0]
+    done = [unjudged(n, (0.2, 0.4, 1.0), 0.6 + 0.02 * n, *ALL) for n in range(8)]
+    after = Forecasts([*done, begun], PLAN).of(9)
+    assert after.mean[2] == pytest.approx(after.mean[0] - 0.05, abs=0.015)  # what int4 lost with the others

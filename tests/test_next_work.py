@@ -93,8 +93,11 @@ def test_shortly_before_the_end_a_short_piece_is_done_and_no_long_one_begun() ->
 
 
 def test_what_is_not_known_to_take_long_holds_nothing_back() -> None:
-    plan = make_plan(budget=Budget(None, None, 600), costs=Costs())
+    plan = make_plan(budget=Budget(None, None, 30), costs=Costs())
     assert next_work(state(), plan) == Propose(1)
+    assert next_work(state(*[adapter(n) for n in range(FIRST)]), plan) == Train((0,), 0)
+    trained = adapter(0, (0.2, 0.4, 1.0), GOOD)
+    assert isinstance(next_work(state(trained, *[adapter(n, (0.2,)) for n in (1, 2, 3)]), plan), Score)
 
 
 def test_the_budgets_of_adapters_and_trials_end_a_search_by_their_names() -> None:

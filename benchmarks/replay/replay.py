@@ -23,12 +23,12 @@ import optuna
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from autotune.constraints import Constraint, parse  # noqa: E402
-from benchmarks.record import record  # noqa: E402
-from benchmarks.replay.others import FanOut, MoAsha, OneByOne  # noqa: E402
-from benchmarks.replay.ours import Ours  # noqa: E402
-from benchmarks.replay.table import Table, load  # noqa: E402
-from benchmarks.replay.world import Enough, World, Yardstick  # noqa: E402
+from autotune.constraints import Constraint, parse
+from benchmarks.record import record
+from benchmarks.replay.others import FanOut, MoAsha, OneByOne
+from benchmarks.replay.ours import Ours
+from benchmarks.replay.table import Table, load
+from benchmarks.replay.world import Enough, World, Yardstick
 
 Curve = list[tuple[float, float]]
 TARGET = 0.95
