@@ -56,7 +56,8 @@ def _adapter(rng: np.random.Generator, hard: dict[str, Any], number: int) -> dic
     for fraction in RUNGS:
         now = latent - slow * math.exp(-3.0 * fraction)
         rungs.append({
-            "step": round(steps * fraction), "seconds": seconds / 5, "valid_loss": 1.2 - 0.5 * now + 0.02 * rng.random(),
+            "step": round(steps * fraction), "seconds": seconds / 5,
+            "valid_loss": 1.2 - 0.5 * now + 0.02 * rng.random(),
             "judged": {n: {"right": right("valid", now - lost), "loss": 1.2 - 0.5 * (now - lost), "seconds": 4.5}
                        for n, lost in lost_by.items()},
         })

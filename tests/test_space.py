@@ -113,6 +113,20 @@ def test_points_move_into_the_space() -> None:
     assert inside == {"rank": 8, "learning_rate": 3e-4, "targets": "mlp"}
 
 
+def test_learning_rate_and_scale_are_one_axis_with_the_scale_beside_it() -> None:
+    parsed, problems = parse_space({"adapter": {"rate_scale": 1e-3, "learning_rate": 1e-4}, "deploy": []})
+    assert parsed is None
+    assert "adapter.rate_scale" in [p.where for p in problems]
+    chosen = space(rank=16, rate_scale={"low": 1e-4, "high": 1e-2, "log": True}, scale={"low": 0.5, "high": 4.0},
+                   variant=["lora", "rslora"])
+    for variant, divisor in (("lora", 16), ("rslora", 4)):
+        found = chosen.suggest(Recorder(rate_scale=2e-3, scale=2.0, variant=variant))
+        assert found.learning_rate == pytest.approx(1e-3)
+        assert found.alpha == 2 * divisor
+    inside = chosen.nearest_values({"learning_rate": 5e-4, "scale": 2.0, "rank": 16})
+    assert inside == {"rate_scale": pytest.approx(1e-3), "scale": 2.0}
+
+
 def test_the_number_of_adapters_is_known_where_it_is_finite() -> None:
     assert space(rank={"low": 4, "high": 7}, targets=["qv", "mlp"]).adapter_count() == 8
     assert space(rank=8, learning_rate={"low": 1e-4, "high": 1e-3}).adapter_count() == math.inf

@@ -58,6 +58,7 @@ def ask(
     """
     if len(taken) >= space.adapter_count():
         return None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=list(directions))
     study.add_trials([t for k in known if (t := _told(space, k)) is not None])
     for attempt in range(_TRIES + _RANDOM_TRIES):

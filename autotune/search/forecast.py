@@ -36,6 +36,9 @@ _LOSS_SHARE, _LOSS_SHARE_SD = 0.05, 0.1
 _SPREAD, _SPREAD_COUNT = 0.03, 3.0
 #: Adapters differ by so much at the end, before any tells otherwise.
 _BETWEEN, _BETWEEN_COUNT = 0.08, 3.0
+#: What a deploy point's artifact loses beyond what was judged is learned as if so many adapters had shown no loss;
+#: where its rounding was not judged at all, the loss is uncertain by so much before it was seen.
+_LOSS_COUNT, _UNJUDGED_SD = 2.0, 0.03
 #: How far an adapter's surprises at two deploy points go together.
 _TOGETHER = 0.8
 #: Level and uncertainty where nothing at all is known, as for an accuracy.
@@ -52,11 +55,12 @@ class Forecast:
 
 @dataclass(frozen=True)
 class _Line:
-    """A regression's answer: coefficients, their covariance, and the rest's variance."""
+    """A regression's answer: coefficients, their covariance, the rest's variance, and what each point adds [points]."""
 
     weights: Array
     covariance: Array
     rest: float
+    offsets: Array
 
 
 class Forecasts:
@@ -82,12 +86,14 @@ class Forecasts:
 
     def new(self) -> Forecast:
         """For an adapter of which nothing is known: as those so far, each by its forecast."""
-        means = [f.mean for a in self._adapters if (f := self._found[a.number]) and (a.rungs or self._measured(a))]
-        if not means:
+        known = [self._found[a.number] for a in self._adapters if a.rungs or self._measured(a)]
+        if not known:
             return Forecast(self._level, np.full(len(self._labels), _UNKNOWN_SD))
-        rows, n = np.array(means), len(means)
-        between = (_BETWEEN_COUNT * _BETWEEN**2 + n * rows.var(axis=0)) / (_BETWEEN_COUNT + n)
-        return Forecast(rows.mean(axis=0), np.sqrt(between))
+        means, n = np.array([f.mean for f in known]), len(known)
+        # Forecasts lie closer together than what they forecast: their own uncertainty is the rest of the variance.
+        variance = means.var(axis=0) + np.mean([f.sd**2 for f in known], axis=0)
+        between = (_BETWEEN_COUNT * _BETWEEN**2 + n * variance) / (_BETWEEN_COUNT + n)
+        return Forecast(means.mean(axis=0), np.sqrt(between))
 
     def _measured(self, adapter: AdapterState) -> bool:
         return not bool(np.isnan(self._final[adapter.number]).all())
@@ -137,11 +143,13 @@ class Forecasts:
         gained = self._sign * _GAIN * (1 - fraction) * (1 - accuracy) if noise else 0.0
         prior = np.array([gained, _SHARE if noise else 0.0, _LOSS_SHARE if noise else 2 * _LOSS_SHARE])
         precision = np.diag(1 / np.array([_GAIN_SD, _SHARE_SD, _LOSS_SHARE_SD]) ** 2)
-        rows, targets, weights = self._observations(fraction, level)
+        rows, targets, weights, points = self._observations(fraction, level)
         rest = _SPREAD**2 + noise if noise else _BETWEEN**2
-        answer = _Line(prior, np.linalg.inv(precision), rest)
+        answer = _Line(prior, np.linalg.inv(precision), rest, np.zeros(len(self._labels)))
         if not len(targets):
             return answer
+        offsets = self._offsets(rows, targets, weights, points, prior)
+        targets = targets - offsets[points]
         start = rest
         for _ in range(3):  # the rest's size and the coefficients depend on each other
             scaled = rows * (weights / rest)[:, None]
@@ -149,8 +157,18 @@ class Forecasts:
             mean = covariance @ (precision @ prior + scaled.T @ targets)
             left = float(weights @ (targets - rows @ mean) ** 2)
             rest = (_SPREAD_COUNT * start + left) / (_SPREAD_COUNT + float(weights.sum()))
-            answer = _Line(mean, covariance, rest)
+            answer = _Line(mean, covariance, rest, offsets)
         return answer
+
+    def _offsets(self, rows: Array, targets: Array, weights: Array, points: Array, prior: Array) -> Array:
+        """What each point's artifacts scored above what was judged, beside the other points of the same adapters."""
+        above, start = targets - rows @ prior, 0
+        while start < len(above):
+            end = start + round(1 / weights[start])  # the observations of one adapter
+            above[start:end] -= above[start:end].mean()
+            start = end
+        count = np.bincount(points, minlength=len(self._labels))
+        return np.bincount(points, above, minlength=len(self._labels)) / (count + _LOSS_COUNT)
 
     def _noise(self, fraction: float) -> float:
         """The binomial variance of a judged accuracy at this rung; 0 where none was judged."""
@@ -160,9 +178,9 @@ class Forecasts:
         share = sum(sum(r.right.values()) / len(r.right) / r.rows for r in rungs) / len(rungs)
         return max(share * (1 - share), 0.05) / rungs[0].rows
 
-    def _observations(self, fraction: float, level: Array) -> tuple[Array, Array, Array]:
-        """Features [n, 3], what was scored above the rung's mean [n], weights [n]."""
-        rows, targets, weights = [], [], []
+    def _observations(self, fraction: float, level: Array) -> tuple[Array, Array, Array, Array]:
+        """Features [n, 3], what was scored above the rung's mean [n], weights [n], indices of points [n]."""
+        rows, targets, weights, points = [], [], [], []
         for adapter in self._adapters:
             rung = next((r for r in adapter.rungs if r.fraction == fraction and judged(r)), None)
             have = ~np.isnan(self._final[adapter.number])
@@ -171,9 +189,10 @@ class Forecasts:
             rows.append(self._features(rung)[have])
             targets.append((self._final[adapter.number] - level)[have])
             weights.append(np.full(have.sum(), 1 / have.sum()))
+            points.append(np.flatnonzero(have))
         if not rows:
-            return np.zeros((0, 3)), np.zeros(0), np.zeros(0)
-        return np.concatenate(rows), np.concatenate(targets), np.concatenate(weights)
+            return np.zeros((0, 3)), np.zeros(0), np.zeros(0), np.zeros(0, int)
+        return np.concatenate(rows), np.concatenate(targets), np.concatenate(weights), np.concatenate(points)
 
     def _of(self, adapter: AdapterState) -> Forecast:
         rung = next((r for r in reversed(adapter.rungs) if judged(r)), None)
@@ -183,8 +202,10 @@ class Forecasts:
                 variance[:] = _UNKNOWN_SD**2
         else:
             line, features = self._line[rung.fraction], self._features(rung)
-            mean = self._centre[rung.fraction][0] + features @ line.weights
+            mean = self._centre[rung.fraction][0] + features @ line.weights + line.offsets
             variance = line.rest + np.einsum("pi,ij,pj->p", features, line.covariance, features)
+            if rung.right:
+                variance += [0.0 if label in rung.right else _UNJUDGED_SD**2 for label in self._labels]
         return self._with_scores(mean, variance, self._final[adapter.number])
 
     def _any_final(self) -> bool:

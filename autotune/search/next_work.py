@@ -23,7 +23,7 @@ from autotune.search.view import View
 #: So many adapters are begun before any is trained on, the search's first picture of what adapters differ by.
 FIRST = 4
 #: The search may end for want of expected gain once so many adapters were proposed and so many reached their last rung.
-ENOUGH_ADAPTERS, ENOUGH_FINISHED = 8, 3
+ENOUGH_ADAPTERS, ENOUGH_FINISHED = 8, 2
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def _trainings(view: View) -> Iterator[Option]:
         together = ranked[:view.plan.width]
         # What trains together costs as one, and the first of the pack decides.
         number, path = together[0]
-        alone = path.scoring_s + path.training_s / len(together)
-        yield Option(Train(tuple(n for n, _ in together), rung), view.gain(number), alone, view.hope(number))
+        seconds = path.seconds - path.next_s * (1 - 1 / len(together))
+        yield Option(Train(tuple(n for n, _ in together), rung), view.gain(number), seconds, view.hope(number))
 
 
 def _propose(view: View, count: int) -> Option:

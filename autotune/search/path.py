@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autotune.search.view import View
+from autotune.search.view import GOES_ON, View
 
 
 @dataclass(frozen=True)
 class Path:
-    """``rung`` comes next. ``training_s`` to the last rung, judging included; ``scoring_s`` at the points that may
-    matter."""
+    """``rung`` comes next and takes ``next_s``; ``rest_s``: what is left then, judging included, and scoring at the
+    points that may matter."""
 
     rung: int
-    training_s: float
-    scoring_s: float
+    next_s: float
+    rest_s: float
+    last: bool
 
     @property
     def seconds(self) -> float:
-        return max(self.training_s + self.scoring_s, 1e-9)
+        """Expected: an adapter that looks worse at the next rung goes no further."""
+        return self.next_s + (1.0 if self.last else GOES_ON) * self.rest_s
 
 
 def paths(view: View) -> dict[int, Path]:
@@ -26,9 +28,11 @@ def paths(view: View) -> dict[int, Path]:
     last = len(view.plan.rungs) - 1
     found = {}
     for adapter in view.alive:
-        if len(adapter.rungs) > last:
+        rung = len(adapter.rungs)
+        if rung > last:
             continue
         chances = view.chances(adapter.number)
         scoring = sum(view.score_s(label) for label, may in zip(view.space.labels, chances, strict=True) if may)
-        found[adapter.number] = Path(len(adapter.rungs), view.train_s(adapter.number, last), scoring)
+        next_s = view.train_s(adapter.number, rung)
+        found[adapter.number] = Path(rung, next_s, view.train_s(adapter.number, last) - next_s + scoring, rung == last)
     return found

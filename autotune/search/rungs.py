@@ -89,7 +89,7 @@ class Plan:
     ``rungs``: ascending fractions, the last one 1. ``points``: by label what is known of each deploy point before any
     training. ``width``: so many adapters train together at no more cost than one. ``answers``: the key that an
     adapter decides, the others being known by point. ``least_gain``: the search ends when no work is expected to add
-    this share of the front's hypervolume; 0 for never.
+    this share of the front's hypervolume; 0 for never. ``skips``: pairs that can no longer matter are not scored.
     """
 
     rungs: tuple[float, ...]
@@ -101,6 +101,7 @@ class Plan:
     costs: Costs = Costs()
     answers: str = "accuracy"
     least_gain: float = 0.002
+    skips: bool = True
 
 
 @dataclass(frozen=True)

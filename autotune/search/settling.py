@@ -17,7 +17,7 @@ def settled(view: View) -> Stop | Skip | None:
     """The first adapter that cannot reach the limits or the front within its uncertainty, or pair that cannot."""
     for adapter in view.alive:
         if len(adapter.rungs) == len(view.plan.rungs):
-            if skipped := _skip(view, adapter):
+            if view.plan.skips and (skipped := _skip(view, adapter)):
                 return skipped
         elif adapter.rungs and len(view.finished) >= CALIBRATED and not view.chances(adapter.number).any():
             return Stop(adapter.number, _stop_reason(view, adapter))

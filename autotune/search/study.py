@@ -173,8 +173,9 @@ class StudyLoop:
     def _plan(self, state: State) -> Plan:
         objectives = [(key, o.direction) for key, o in self._config.objectives]
         known = {p.label: {key: m.value for key, m in self._screened[p].values.items()} for p in self._points}
-        return Plan(self._rungs, known, objectives, self._limits.now(), self._budget, self._width,
+        plan = Plan(self._rungs, known, objectives, self._limits.now(), self._budget, self._width,
                     self._costs(state), self._adapter_keys[0])
+        return plan if self._config.file.early_stop_error else replace(plan, least_gain=0.0, skips=False)
 
     def _costs(self, state: State) -> Costs:
         """By the clock where time is the budget; else by the model, which gives the same search again."""

@@ -16,11 +16,11 @@ from autotune.search.volume import Volume, volume
 
 #: A value that lies this many standard errors below what is needed cannot reach it: one chance in 40.
 SURE = 1.96
-#: Of new adapters so many are expected to be trained past their first rung.
-_GOES_ON = 0.3
-#: Seconds where this run has not told any yet; they only have to order work, and hold back none.
-_GUESS = Costs(step=1.0, steps=200, judge=20.0, reserve=0.0)
-_GUESS_SCORE_S = 20.0
+#: The share of new adapters that are expected to be trained past their first rung, and of those past each further one.
+_NEW_GOES_ON, GOES_ON = 0.3, 0.5
+#: Seconds where this run has not told any yet: they only have to order work.
+_GUESS = Costs(step=1.0, steps=200, judge=20.0, score={"": 20.0})
+_NOTHING = Costs(step=0.0, steps=0.0, judge=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,34 +130,35 @@ class View:
 
     # What it takes
 
-    def step_s(self, number: int | None) -> float:
+    def step_s(self, number: int | None, otherwise: Costs = _GUESS) -> float:
         """Seconds of a training step: of this adapter's own so far, or this run's."""
         rungs = self.adapter(number).rungs if number is not None else ()
         if rungs and rungs[-1].step and (own := sum(r.seconds for r in rungs)) > 0:
             return own / rungs[-1].step
-        return _or(self.plan.costs.step, _GUESS.step)
+        return _first(self.plan.costs.step, otherwise.step)
 
-    def score_s(self, label: str) -> float:
-        known = self.plan.costs.score
-        return known.get(label, max(known.values(), default=_GUESS_SCORE_S))
+    def score_s(self, label: str, otherwise: Costs = _GUESS) -> float:
+        known = self.plan.costs.score or otherwise.score
+        return known.get(label, max(known.values(), default=0.0))
 
-    def judge_s(self) -> float:
-        return _or(self.plan.costs.judge, _GUESS.judge)
+    def judge_s(self, otherwise: Costs = _GUESS) -> float:
+        return _first(self.plan.costs.judge, otherwise.judge)
 
-    def train_s(self, number: int, rung: int) -> float:
+    def train_s(self, number: int, rung: int, otherwise: Costs = _GUESS) -> float:
         """To train and judge an adapter from where it is to a rung."""
         adapter, rungs = self.adapter(number), self.plan.rungs
         steps = rungs[rung] * adapter.steps - (adapter.rungs[-1].step if adapter.rungs else 0)
         stops = sum(i < len(rungs) - 1 for i in range(len(adapter.rungs), rung + 1))
-        return max(0.0, steps) * self.step_s(number) + stops * self.judge_s()
+        return max(0.0, steps) * self.step_s(number, otherwise) + stops * self.judge_s(otherwise)
 
     def new_s(self) -> float:
         """A new adapter's cost, as most are stopped after their first rung."""
-        steps = _or(self.plan.costs.steps, _GUESS.steps) * self.step_s(None)
-        first, judge = self.plan.rungs[0], self.judge_s() * (len(self.plan.rungs) > 1)
-        if len(self.plan.rungs) == 1:
+        steps = _first(self.plan.costs.steps, _GUESS.steps) * self.step_s(None)
+        first, last = self.plan.rungs[0], len(self.plan.rungs) - 1
+        if not last:
             return steps + self.all_scores_s()
-        return first * steps / self.plan.width + judge + _GOES_ON * ((1 - first) * steps + self.all_scores_s())
+        rest = (1 - first) * steps + (last - 1) * self.judge_s() + self.all_scores_s()
+        return first * steps / self.plan.width + self.judge_s() + _NEW_GOES_ON * rest
 
     def all_scores_s(self) -> float:
         return sum(self.score_s(label) for label in self.space.labels)
@@ -168,19 +169,22 @@ class View:
         return math.inf if budget is None else budget - self.plan.costs.reserve - self.state.spent.seconds
 
     def fits(self, work: Work) -> bool:
-        """Whether a piece of work, and what it needs to become a result, ends within the time that is left."""
+        """Whether a piece of work, and what it needs to become a result, ends within the time that is left.
+
+        What this run has not told yet holds nothing back: the first adapter tells it.
+        """
         if math.isinf(self.left_s):
             return True
-        shortest = min((self.score_s(label) for label in self.space.labels), default=0.0)
+        shortest = min((self.score_s(label, _NOTHING) for label in self.space.labels), default=0.0)
         last = len(self.plan.rungs) - 1
         match work:
             case Score(_, label):
-                return self.score_s(label) <= self.left_s
+                return self.score_s(label, _NOTHING) <= self.left_s
             case Train(numbers, _):
-                return max(self.train_s(n, last) for n in numbers) + shortest <= self.left_s
+                return max(self.train_s(n, last, _NOTHING) for n in numbers) + shortest <= self.left_s
             case Propose():
-                steps = _or(self.plan.costs.steps, 0.0) * _or(self.plan.costs.step, 0.0)
-                return steps + last * _or(self.plan.costs.judge, 0.0) + shortest <= self.left_s
+                steps = _first(self.plan.costs.steps, 0.0) * self.step_s(None, _NOTHING)
+                return steps + last * self.judge_s(_NOTHING) + shortest <= self.left_s
             case _:
                 return True
 
@@ -191,5 +195,5 @@ class View:
         return 0 if self.state.exhausted else int(min(self.plan.width, left))
 
 
-def _or(known: float | None, otherwise: float | None) -> float:
+def _first(known: float | None, otherwise: float | None) -> float:
     return known if known is not None else float(otherwise or 0.0)

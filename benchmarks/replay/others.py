@@ -12,15 +12,16 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from autotune.pareto import dominates
+from autotune.pareto import Direction, dominates
 from autotune.search.asking import Known, ask, given
 from autotune.search.schedule import ask_seed, first_points, proposal_values
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
 from benchmarks.replay.table import Adapter
 from benchmarks.replay.world import OBJECTIVES, Judgement, World
+from search_spaces.adapter import AdapterParams
 
 Sampler = Literal["tpe", "nsga2", "random"]
-_PROPOSALS = ("maximize", "maximize")
+_PROPOSALS: tuple[Direction, ...] = ("maximize", "maximize")
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class FanOut:
         nearest, experts = Nearest(world.table, space), first_points(space)
         study = optuna.create_study(directions=_PROPOSALS, sampler=_sampler(self.sampler, seed))
         free, known = {a.number for a in world.table.adapters}, list[Known]()
-        taken: set[object] = set()
+        taken = set[AdapterParams]()
         while free:
             trial = None
             if self.sampler == "tpe":
                 fixed = experts[len(taken)] if len(taken) < len(experts) else None
-                asked = ask(space, known, taken, _PROPOSALS, seed, fixed)  # type: ignore[arg-type]
+                asked = ask(space, known, taken, _PROPOSALS, seed, fixed)
                 assert asked is not None
                 params = dict(asked.params)
             else:

@@ -25,7 +25,7 @@ from autotune.search.rungs import (
     Train,
     Work,
 )
-from autotune.search.schedule import Budget, Spent, first_points
+from autotune.search.schedule import Budget, Spent, first_points, judged_points
 from autotune.search.telling import expected
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
 from benchmarks.replay.world import OBJECTIVES, World
@@ -44,6 +44,7 @@ class Ours:
     sampled: bool = True
     experts: bool = True
     width: int = 1
+    judged: int = 8
 
     def run(self, world: World, seed: int, budget: Budget | None = None) -> str:
         """Search until nothing is left to do; returns the sentence that ended it."""
@@ -139,7 +140,7 @@ class _Run:
         rows = 0
         if fraction < 1:
             start = self.world.seconds
-            judged = self.world.judge(number, fraction)
+            judged = self.world.judge(number, fraction, judged_points(self.points, self.how.judged))
             self.judge_s.append(self.world.seconds - start)
             right, rows = judged.right, judged.rows
         found = Rung(reached.step, fraction, reached.valid_loss, right, rows, took)

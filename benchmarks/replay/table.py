@@ -113,4 +113,4 @@ def _adapter(number: int, raw: Mapping[str, Any]) -> Adapter:
 
 
 def _flags(text: str) -> Flags:
-    return np.frombuffer(text.encode(), np.uint8) == ord("1")
+    return np.asarray(np.frombuffer(text.encode(), np.uint8) == ord("1"))

@@ -3,7 +3,7 @@ when."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,13 +25,19 @@ class Judgement:
     rows: int
 
 
+class Enough(Exception):
+    """The share that a replay was to run to is reached."""
+
+
 @dataclass
 class World:
-    """``judge_rows``: so many validation rows are judged at a rung, evenly spread."""
+    """``judge_rows``: so many validation rows are judged at a rung, evenly spread. ``enough`` sees the log after each
+    scored pair, and ends the replay by being true: then `score` raises `Enough`."""
 
     table: Table
     limits: Sequence[Constraint]
     judge_rows: int = 64
+    enough: Callable[[tuple[float, int, str]], bool] | None = None
     seconds: float = 0.0
     trials: int = 0
     log: list[tuple[float, int, str]] = field(default_factory=list)
@@ -47,11 +53,13 @@ class World:
         self.seconds += took
         return took
 
-    def judge(self, number: int, fraction: float) -> Judgement:
+    def judge(self, number: int, fraction: float, labels: Collection[str] | None = None) -> Judgement:
+        """At the deploy points ``labels``, or at all."""
         reached = self.table.adapters[number].rungs[self.table.rungs.index(fraction)]
         some = next(iter(reached.judged.values()))
         rows = spread(len(some.right), self.judge_rows)
-        wanted = {p.label: p.rounding for p in self.table.points if p.rounding in reached.judged}
+        wanted = {p.label: p.rounding for p in self.table.points
+                  if p.rounding in reached.judged and (labels is None or p.label in labels)}
         # The same share of the seconds for every row: asking them, not rounding, is most of it.
         self.seconds += sum(reached.judged[r].seconds for r in set(wanted.values())) * len(rows) / 64
         return Judgement({k: int(reached.judged[r].right[rows].sum()) for k, r in wanted.items()}, len(rows))
@@ -64,6 +72,8 @@ class World:
             return None
         self.seconds += final.seconds + extra_s
         self.log.append((self.seconds, number, label))
+        if self.enough and self.enough(self.log[-1]):
+            raise Enough
         point = next(p for p in self.table.points if p.label == label)
         return {"accuracy": float(final.valid.mean()), **point.values}
 
@@ -77,7 +87,7 @@ def spread(rows: int, count: int) -> Array:
 
 
 class Yardstick:
-    """The share of the table's feasible hypervolume that a set of scored pairs has.
+    """The share of the table's feasible hypervolume that scored pairs have.
 
     Pairs are chosen by validation accuracy, as a study chooses its front, and valued by test accuracy. 1 is what
     choosing from the whole table is worth. The reference point is the corner of the limits.
@@ -87,38 +97,46 @@ class Yardstick:
         points = {p.label: p.values for p in table.points}
         self._space: Volume = volume(points, OBJECTIVES, limits, "accuracy")
         self._table = table
-        everything = [(a.number, label) for a in table.adapters for label in a.final]
-        self.whole = self._volume(everything)
+        everything = self.tally()
+        for adapter in table.adapters:
+            for label in adapter.final:
+                everything.add(adapter.number, label)
+        self.whole = everything.volume()
         if self.whole <= 0:
             raise ValueError(f"limits: {', '.join(c.expr for c in limits)} found, which no pair of the table meets")
 
+    def tally(self) -> Tally:
+        return Tally(self._table, self._space)
+
     def shares(self, log: Sequence[tuple[float, int, str]]) -> list[tuple[float, float]]:
         """(seconds, share) after each scored pair."""
-        labels = self._space.labels
-        valid, test = np.full(len(labels), -np.inf), np.full(len(labels), -np.inf)
-        found = []
+        tally, found = self.tally(), []
         for seconds, number, label in log:
-            self._take(valid, test, number, label)
-            found.append((seconds, self._of(valid, test) / self.whole))
+            tally.add(number, label)
+            found.append((seconds, tally.volume() / self.whole))
         return found
 
-    def _volume(self, pairs: Sequence[tuple[int, str]]) -> float:
-        valid, test = np.full(len(self._space.labels), -np.inf), np.full(len(self._space.labels), -np.inf)
-        for number, label in pairs:
-            self._take(valid, test, number, label)
-        return self._of(valid, test)
 
-    def _take(self, valid: Array, test: Array, number: int, label: str) -> None:
+class Tally:
+    """What pairs scored so far are worth."""
+
+    def __init__(self, table: Table, space: Volume) -> None:
+        self._table, self._space = table, space
+        self._valid = np.full(len(space.labels), -np.inf)
+        self._test = self._valid.copy()
+
+    def add(self, number: int, label: str) -> None:
         """At one point the pair that is best on validation rows is the one to be chosen; the first one of equals."""
         final, at = self._table.adapters[number].final[label], self._space.labels.index(label)
-        if final.valid.mean() > valid[at]:
-            valid[at], test[at] = final.valid.mean(), final.test.mean()
+        if final.valid.mean() > self._valid[at]:
+            self._valid[at], self._test[at] = final.valid.mean(), final.test.mean()
 
-    def _of(self, valid: Array, test: Array) -> float:
+    def volume(self) -> float:
         """Only the front counts: a pair that one as cheap beats on validation rows would not be chosen."""
-        beaten = np.where(self._space.cheaper & ~np.eye(len(valid), dtype=bool), valid[None, :], -np.inf).max(axis=1)
-        chosen = (valid >= self._space.floor) & (valid > beaten)
-        return float(self._space.of(np.where(chosen, test, -np.inf)))
+        others = self._space.cheaper & ~np.eye(len(self._valid), dtype=bool)
+        beaten = np.where(others, self._valid[None, :], -np.inf).max(axis=1)
+        chosen = (self._valid >= self._space.floor) & (self._valid > beaten)
+        return float(self._space.of(np.where(chosen, self._test, -np.inf)))
 
 
 def cost_to(shares: Sequence[tuple[float, float]], target: float) -> float:
