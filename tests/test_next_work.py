@@ -156,3 +156,15 @@ def test_every_decision_is_a_sentence_with_its_evidence() -> None:
     skipped = next_work(state(*done, weak), make_plan())
     assert isinstance(skipped, Skip)
     assert skipped.reason.startswith("not scored: after 1 deploy point at most 0.")
+
+
+def test_the_only_adapter_is_trained_in_one_go_as_nothing_it_shows_could_change_what_is_done() -> None:
+    assert next_work(state(adapter(0)), make_plan(budget=Budget(1, None, None))) == Train((0,), 2)
+    assert next_work(state(adapter(0), adapter(1)), make_plan(budget=Budget(2, None, None))) == Train((0,), 0)
+
+
+def test_without_skips_every_trained_adapter_is_scored_everywhere() -> None:
+    search = Search(make_plan(budget=Budget(6, None, None), least_gain=0.0, skips=False), lambda n: 0.8 - 0.05 * n)
+    search.run()
+    assert not [w for w in search.done if isinstance(w, Skip)]
+    assert all(len(a.scored) == 3 for a in search.adapters.values() if len(a.rungs) == 3)

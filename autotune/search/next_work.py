@@ -75,14 +75,23 @@ def _options(view: View) -> Iterator[Option]:
         return
     if beginning := [n for n, p in paths(view).items() if p.rung == 0 and not view.trained(n)]:
         # What was proposed is begun before anything else: its first rung is what the proposal was counted on.
-        group = tuple(beginning[:view.plan.width])
-        yield Option(Train(group, 0), 1.0, 1.0, 0.0)
-        if view.fits(Train(group, 0)):
+        work = Train(tuple(beginning[:view.plan.width]), _last(view) if _only(view) else 0)
+        yield Option(work, 1.0, 1.0, 0.0)
+        if view.fits(work):
             return
     yield from _scores(view)
     yield from _trainings(view)
     if fresh:
         yield _propose(view, fresh)
+
+
+def _only(view: View) -> bool:
+    """Whether there is but one adapter and will be: nothing that a rung tells of it could change what is done."""
+    return len(view.state.adapters) == 1 and not view.fresh()
+
+
+def _last(view: View) -> int:
+    return len(view.plan.rungs) - 1
 
 
 def _scores(view: View) -> Iterator[Option]:
