@@ -50,8 +50,8 @@ class StudyConfig:
         return known
 
     def sha256(self) -> str:
-        """Identifies what is searched: without the budget, so that a run can be prolonged, and the certificate."""
-        content = self.file.model_dump(mode="json", by_alias=True, exclude={"budget", "certificate"})
+        """Identifies what is searched: without the budget, so that a run can be prolonged, and what follows the search."""
+        content = self.file.model_dump(mode="json", by_alias=True, exclude={"budget", "certificate", "repeats"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -136,7 +136,7 @@ class RunFolder:
         raise ConfigError([Problem(
             str(self.root), ", ".join(differing) or "study.yaml",
             "this run folder belongs to a study that differs here",
-            "the same study (its budget and certificate may change), or another --out",
+            "the same study (its budget, certificate and repeats may change), or another --out",
         )])
 
 

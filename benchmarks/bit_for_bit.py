@@ -41,13 +41,21 @@ def compare(base: Path, adapter: Path, merged: Path, scratch: Path, point: Deplo
 
     made = scratch / point.label
     made.mkdir()
-    make_point(scratch / "template", base, made / "point", point, "cpu", context)
+    make_point(template_of(point, scratch, context), base, made / "point", point, "cpu", context)
     ours = assemble(made / "point", base, adapter, made / "artifact").path
     theirs = full_build(merged, made / "full", point, context)
     different, initializers, size = differences(ours, theirs)
     shutil.rmtree(made)
     verdict = "equal" if not different else "DIFFERENT: " + ", ".join(different[:3])
     return f"| {point.label} | {initializers} | {size / 1e6:.1f} | {verdict} |"
+
+
+def template_of(point: DeployParams, scratch: Path, context: int) -> Path:
+    """Where the template lies that artifacts of this point are made from."""
+    from autotune.pipeline.template_params import template_params
+
+    params = template_params(point, "cpu", context)
+    return scratch / f"template-{params.floats}-{'pruned' if params.prune_head else 'full'}"
 
 
 def differences(ours: Path, theirs: Path) -> tuple[list[str], int, int]:
@@ -64,11 +72,12 @@ def differences(ours: Path, theirs: Path) -> tuple[list[str], int, int]:
 
 
 def prepare(base: Path, scratch: Path, context: int) -> tuple[Path, Path]:
-    """The template into ``scratch``; the adapter and the merged model."""
+    """Every template that the points need into ``scratch``; the adapter and the merged model."""
     from autotune.pipeline.template import make_template
     from autotune.pipeline.template_params import template_params
 
-    make_template(base, scratch / "template", template_params(POINTS[0], "cpu", context))
+    for point in {template_of(p, scratch, context): p for p in POINTS}.values():
+        make_template(base, template_of(point, scratch, context), template_params(point, "cpu", context))
     adapter = random_adapter(base, scratch / "adapter")
     return adapter, merge_whole(base, adapter, scratch / "merged")
 

@@ -22,7 +22,7 @@ CHOICE = Draft(
     name="tone", model="org/name", files={"train": "a.jsonl"}, rows={"train": 9}, prompt="### Text: {text}\n",
     answer="{tone}", task="choice", labels=[("joy", 0.6), ("no", 0.4)], constraints=["accuracy >= 0.6"], threads=2,
     prompt_tokens=20, answer_tokens=3, max_tokens=None)
-LONG = dataclasses.replace(CHOICE, steps=200, epochs_steps=815)
+LONG = dataclasses.replace(CHOICE, steps=100, epochs_steps=815)
 GENERATE = dataclasses.replace(CHOICE, task="generate", labels=[], constraints=[], max_tokens=2048)
 NASTY = ["yes", "1", "null", "a: b", "a #b", "- a", "{a}", "'q\"", " lead", "x\ny", "\x85", "\u2028", "\ufeff", "😀",
          "~", "%", "@user", "x" * 300 + " y" * 300]
@@ -53,7 +53,7 @@ def commented(text: str) -> Iterator[tuple[int, str]]:
 
 def test_a_first_look_at_many_rows_takes_fewer_steps(tmp_path: Path) -> None:
     short, long = (resolved(study_text(draft), tmp_path).space for draft in (CHOICE, LONG))
-    assert long.adapter["steps"].values == (200,)
+    assert long.adapter["steps"].values == (100,)
     assert "epochs" in short.adapter
     assert "epochs" not in long.adapter
     assert long.deploy == short.deploy

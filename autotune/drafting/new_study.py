@@ -33,7 +33,7 @@ _NO_TEMPLATE = ". [ ] ! : { }"
 _DEFAULT_TOKENS, _ESTIMATE_ERROR = 1024, 1.5
 
 #: The preset's epochs and batch size, and the steps that a first look may take of an adapter: minutes on two cores.
-_EPOCHS, _BATCH, _FIRST_LOOK = 2, 8, 200
+_EPOCHS, _BATCH, _FIRST_LOOK = 2, 8, 100
 
 
 @dataclass(frozen=True)
