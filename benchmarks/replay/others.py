@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from autotune.pareto import Direction, dominates
+from autotune.pareto import Direction
 from autotune.search.asking import Known, ask, given
 from autotune.search.schedule import ask_seed, first_points, proposal_values
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
@@ -170,8 +170,12 @@ class MoAsha:
             for n, j in judged.items() if j for p in world.table.points if p.label in j.right
         ]
         rank = dict.fromkeys(judged, np.inf)
-        for number, mine in pairs:
-            rank[number] = min(rank[number], sum(dominates(other, mine) for _, other in pairs))
+        if pairs:
+            table = np.array([mine for _, mine in pairs])
+            no_worse = (table[:, None] <= table[None, :]).all(axis=2)
+            better = (table[:, None] < table[None, :]).any(axis=2)
+            for (number, _), over in zip(pairs, (no_worse & better).sum(axis=0), strict=True):
+                rank[number] = min(rank[number], over)
         top = {n: max((-v[0] for m, v in pairs if m == n), default=0.0) for n in judged}
         return sorted(judged, key=lambda n: (rank[n], -top[n], n))
 

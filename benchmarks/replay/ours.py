@@ -36,7 +36,7 @@ DIRECTIONS: tuple[Direction, ...] = ("maximize", "maximize")
 @dataclass(frozen=True)
 class Ours:
     """``fan_out``: an adapter is trained once for all points. ``constrained``: the sampler is told of violations.
-    ``sampled``: TPE proposes, not chance."""
+    ``sampled``: TPE proposes, not chance. ``judged``: at so many deploy points adapters are judged at a rung."""
 
     rungs: tuple[float, ...] = (0.2, 0.4, 1.0)
     fan_out: bool = True
@@ -44,7 +44,7 @@ class Ours:
     sampled: bool = True
     experts: bool = True
     width: int = 1
-    judged: int = 8
+    judged: int = 4
 
     def run(self, world: World, seed: int, budget: Budget | None = None) -> str:
         """Search until nothing is left to do; returns the sentence that ended it."""
