@@ -123,9 +123,9 @@ class Forecasts:
     def _centre_at(self, fraction: float) -> tuple[Array, float]:
         """What all adapters judged at a rung had in the mean: accuracies [points], loss."""
         rungs = [r for a in self._adapters for r in a.rungs if r.fraction == fraction and judged(r)]
-        shares = np.array([self._shares(r) for r in rungs])
+        shares = [self._shares(r) for r in rungs if r.right]
         losses = [_bounded(r.valid_loss) for r in rungs if r.valid_loss is not None]
-        level = shares.mean(axis=0) if rungs[0].right else self._level
+        level = np.mean(shares, axis=0) if shares else self._level
         return level, sum(losses) / len(losses) if losses else 0.0
 
     def _features(self, rung: Rung) -> Array:
