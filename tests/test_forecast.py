@@ -95,3 +95,12 @@ def test_a_point_whose_rounding_was_not_judged_is_told_from_the_others_and_from_
     done = [unjudged(n, (0.2, 0.4, 1.0), 0.6 + 0.02 * n, *ALL) for n in range(8)]
     after = Forecasts([*done, begun], PLAN).of(9)
     assert after.mean[2] == pytest.approx(after.mean[0] - 0.05, abs=0.015)  # what int4 lost with the others
+
+
+def test_a_rung_where_only_some_were_judged_spoils_nothing() -> None:
+    silent = adapter(1, (0.2,), 0.7)
+    silent = replace(silent, rungs=(replace(silent.rungs[0], right={}),))
+    for adapters in ([silent, adapter(0, (0.2,), 0.7)], [adapter(0, (0.2,), 0.7), silent]):
+        found = Forecasts(adapters, PLAN)
+        assert np.isfinite([found.of(n).mean for n in (0, 1)]).all()
+        assert np.isfinite([found.of(n).sd for n in (0, 1)]).all()

@@ -14,7 +14,7 @@ from autotune.pareto import hypervolume
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
 from benchmarks.replay.others import FanOut
 from benchmarks.replay.ours import Ours
-from benchmarks.replay.replay import OURS, SEARCHES, lines, main, quartiles, ratio
+from benchmarks.replay.replay import NAMES, OURS, lines, main, quartiles, ratio, searches
 from benchmarks.replay.table import Table, load, parse
 from benchmarks.replay.world import World, Yardstick
 from tests.replays import make_table
@@ -28,17 +28,28 @@ def table() -> Table:
     return parse(SMALL)
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_search_ends_is_repeatable_and_tries_no_pair_twice(table: Table, name: str) -> None:
     logs = []
     for _ in range(2):
         world = World(table, LIMITS)
-        SEARCHES[name].run(world, 3)
+        searches(table.judged_rungs)[name].run(world, 3)
         logs.append(world.log)
     pairs = [(number, label) for _, number, label in logs[0]]
     assert logs[0] == logs[1]
     assert pairs
     assert len(pairs) == len(set(pairs))
+
+
+def test_rungs_that_were_judged_in_part_are_not_used() -> None:
+    raw = json.loads(json.dumps(SMALL))
+    del raw["adapters"][3]["rungs"][0]["judged"]["int8-b32"]
+    raw["adapters"][5] |= {"failed": "the loss diverged", "rungs": [], "final": {}}
+    assert parse(SMALL).judged_rungs == (0.2, 0.4, 0.6, 0.8, 1.0)
+    assert parse(raw).judged_rungs == (0.4, 0.6, 0.8, 1.0)
+    world = World(parse(raw), LIMITS)
+    Ours((0.4, 1.0)).run(world, 0)
+    assert 5 not in {number for _, number, _ in world.log}
 
 
 def test_a_full_search_costs_every_second_of_the_table_once(table: Table) -> None:

@@ -32,6 +32,9 @@ _GAIN_SD = 0.06
 #: What carries over to the end of one more right answer in a hundred, and of one nat less of loss.
 _SHARE, _SHARE_SD = 0.6, 0.25
 _LOSS_SHARE, _LOSS_SHARE_SD = 0.05, 0.1
+#: Further from the middle than this a rung tells no more: among the good ones differences at the end are small, and
+#: the bad ones would tilt the line.
+_FAR, _LOSS_FAR = 0.1, 0.2
 #: Unexplained rest: its prior size, beside the judged rows' noise, and how many finished adapters that counts for.
 _SPREAD, _SPREAD_COUNT = 0.03, 3.0
 #: Adapters differ by so much at the end, before any tells otherwise.
@@ -121,18 +124,22 @@ class Forecasts:
         return np.array([self._sign * rung.right.get(label, mean) / rung.rows for label in self._labels])
 
     def _centre_at(self, fraction: float) -> tuple[Array, float]:
-        """What all adapters judged at a rung had in the mean: accuracies [points], loss."""
+        """What the adapter in the middle of those judged at a rung had: accuracies [points], loss."""
         rungs = [r for a in self._adapters for r in a.rungs if r.fraction == fraction and judged(r)]
-        shares = np.array([self._shares(r) for r in rungs])
+        shares = [self._shares(r) for r in rungs if r.right]
         losses = [_bounded(r.valid_loss) for r in rungs if r.valid_loss is not None]
-        level = shares.mean(axis=0) if rungs[0].right else self._level
-        return level, sum(losses) / len(losses) if losses else 0.0
+        level = np.median(shares, axis=0) if shares else self._level
+        return level, float(np.median(losses)) if losses else 0.0
 
     def _features(self, rung: Rung) -> Array:
         """[points, 3]: 1, accuracy above the mean, loss below the mean."""
         level, loss = self._centre[rung.fraction]
-        above = self._shares(rung) - level if rung.right else np.zeros(len(self._labels))
-        below = self._sign * (loss - _bounded(rung.valid_loss)) if rung.valid_loss is not None else 0.0
+        above = np.zeros(len(self._labels))
+        if rung.right:
+            above = np.clip(self._shares(rung) - level, -_FAR, _FAR)
+        below = 0.0
+        if rung.valid_loss is not None:
+            below = self._sign * float(np.clip(loss - _bounded(rung.valid_loss), -_LOSS_FAR, _LOSS_FAR))
         return np.stack([np.ones(len(above)), above, np.full(len(above), below)], axis=1)
 
     def _fit(self, fraction: float) -> _Line:

@@ -26,7 +26,7 @@ _PROPOSALS: tuple[Direction, ...] = ("maximize", "maximize")
 
 @dataclass(frozen=True)
 class FanOut:
-    """Each adapter is trained to the end and scored at every deploy point.
+    """Each adapter is trained to the end and scored at every deploy point that its known values do not rule out.
 
     TPE is what autotune was before it had fidelities: expert points first, then told of each adapter at its largest
     and at its smallest artifact, with violations.
@@ -71,7 +71,7 @@ class FanOut:
 def _everywhere(world: World, adapter: Adapter) -> tuple[tuple[float, ...], dict[str, float]] | None:
     """Train, score everywhere; what the sampler is told, or None where nothing came of it."""
     world.train(adapter.number, 0.0, 1.0)
-    points = sorted(adapter.final, key=lambda label: world.seconds_of(adapter, label))
+    points = sorted(set(adapter.final) & set(world.allowed()), key=lambda label: world.seconds_of(adapter, label))
     scored = {label: values for label in points if (values := world.score(adapter.number, label))}
     if not scored:
         return None
@@ -150,7 +150,7 @@ class MoAsha:
             if rung < len(self.rungs) - 1:
                 reached[rung][number] = world.judge(number, self.rungs[rung])
             else:
-                for label in world.table.adapters[number].final:
+                for label in world.allowed():
                     world.score(number, label)
 
     def _next(
@@ -165,9 +165,10 @@ class MoAsha:
         return (order.pop(0), 0) if order else (None, 0)
 
     def _ranked(self, world: World, judged: dict[int, Judgement | None]) -> list[int]:
+        allowed = world.allowed()
         pairs = [
             (n, (-j.right[p.label] / j.rows, p.values["latency_ms.p50"], p.size_mb))
-            for n, j in judged.items() if j for p in world.table.points if p.label in j.right
+            for n, j in judged.items() if j for p in world.table.points if p.label in j.right and p.label in allowed
         ]
         rank = dict.fromkeys(judged, np.inf)
         if pairs:

@@ -66,7 +66,8 @@ class _Run:
     def __post_init__(self) -> None:
         self.space = space_of(self.world.table)
         self.nearest = Nearest(self.world.table, self.space)
-        self.points = {p.label: p.values for p in self.world.table.points}
+        allowed = self.world.allowed()
+        self.points = {p.label: p.values for p in self.world.table.points if p.label in allowed}
 
     def to_the_end(self) -> str:
         self.world.probe()
@@ -143,7 +144,9 @@ class _Run:
             judged = self.world.judge(number, fraction, judged_points(self.points, self.how.judged))
             self.judge_s.append(self.world.seconds - start)
             right, rows = judged.right, judged.rows
-        found = Rung(reached.step, fraction, reached.valid_loss, right, rows, took)
+        # The table's losses are those of all rows.
+        loss = reached.valid_loss if rows == self.world.rows_judged or not right else None
+        found = Rung(reached.step, fraction, loss, right, rows, took)
         self._put(number, rungs=(*adapter.rungs, found))
 
     def _score(self, number: int, label: str) -> None:

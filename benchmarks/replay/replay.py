@@ -1,7 +1,7 @@
 """Searches on a table of measured adapters: what each costs until its front is as good as the table's nearly is.
 
     python benchmarks/replay/replay.py TABLE --require "accuracy >= 0.7" --require "latency_ms.p50 <= 60" \
-        --require "size_mb <= 400" [--seeds 30] [--only NAME …] [--plot FILE.html] [--record]
+        --require "size_mb <= 400" [--seeds 30] [--rungs 0.4 1] [--only NAME …] [--plot FILE.html] [--record]
 
 A proposal that is not in the table stands for the nearest adapter of it that was not tried yet, the same for every
 search. Fronts are chosen by validation accuracy and valued by test accuracy; see `benchmarks.replay.world.Yardstick`.
@@ -15,6 +15,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -39,20 +40,20 @@ class Search(Protocol):
 
 
 OURS = "autotune"
-SEARCHES: Mapping[str, Search] = {
-    OURS: Ours(),
-    "autotune, all training to the end": Ours(rungs=(1.0,)),
-    "autotune, training anew for each point": Ours(fan_out=False),
-    "autotune, sampler without constraints": Ours(constrained=False),
-    "autotune, random proposals": Ours(sampled=False, experts=False),
-    "TPE, fan-out": FanOut("tpe"),
-    "NSGA-II, fan-out": FanOut("nsga2"),
-    "random, fan-out": FanOut("random"),
-    "MO-ASHA, random": MoAsha(),
-    "TPE": OneByOne("tpe"),
-    "NSGA-II": OneByOne("nsga2"),
-    "random": OneByOne("random"),
-}
+NAMES = (
+    OURS, "autotune, all training to the end", "autotune, training anew for each point",
+    "autotune, sampler without constraints", "autotune, random proposals", "TPE, fan-out", "NSGA-II, fan-out",
+    "random, fan-out", "MO-ASHA, random", "TPE", "NSGA-II", "random",
+)
+
+
+def searches(rungs: tuple[float, ...]) -> dict[str, Search]:
+    """Every search by its name; ``rungs`` are those of all that have some."""
+    ours = Ours(rungs)
+    return dict(zip(NAMES, (
+        ours, Ours((1.0,)), replace(ours, fan_out=False), replace(ours, constrained=False),
+        replace(ours, sampled=False, experts=False), FanOut("tpe"), FanOut("nsga2"), FanOut("random"), MoAsha(rungs),
+        OneByOne("tpe"), OneByOne("nsga2"), OneByOne("random")), strict=True))
 
 
 def replay(search: Search, table: Table, limits: Sequence[Constraint], seed: int, yardstick: Yardstick) -> Curve:
@@ -128,16 +129,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("table", type=Path)
     parser.add_argument("--require", action="append", default=[], metavar="EXPR")
     parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--only", nargs="*", default=list(SEARCHES), choices=list(SEARCHES), metavar="NAME")
+    parser.add_argument("--only", nargs="*", default=list(NAMES), choices=list(NAMES), metavar="NAME")
+    parser.add_argument("--rungs", nargs="*", type=float, help="fractions of training; default: where all was judged")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--record", action="store_true", help="append the figures to benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table, limits = load(options.table), [parse(expr) for expr in options.require]
     yardstick, found = Yardstick(table, limits), {}
+    rungs = tuple(options.rungs or table.judged_rungs)
+    by_name = searches(rungs)
     for name in options.only:
         began = time.monotonic()
-        found[name] = [replay(SEARCHES[name], table, limits, seed, yardstick) for seed in range(options.seeds)]
+        found[name] = [replay(by_name[name], table, limits, seed, yardstick) for seed in range(options.seeds)]
         print(f"{name}: {time.monotonic() - began:.0f} s for {options.seeds} replays", file=sys.stderr, flush=True)
     told = lines(found)
     print("\n".join(told))
@@ -145,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plot(found, options.plot)
     if options.record:
         note = (f"{len(table.adapters)} adapters × {len(table.points)} deploy points of {options.table.name}, "
-                f"{options.seeds} seeds; seconds until the front is worth {TARGET:.0%} of the table's feasible "
-                "hypervolume, chosen on validation rows, valued on test rows")
+                f"{options.seeds} seeds, rungs {', '.join(f'{r:g}' for r in rungs)}; seconds until the front is worth "
+                f"{TARGET:.0%} of the table's feasible hypervolume, chosen on validation rows, valued on test rows")
         words = arguments if arguments is not None else sys.argv[1:]
         command = f"python benchmarks/replay/replay.py {shlex.join(words)}"
         record("Searches replayed", command, note, told)

@@ -82,6 +82,14 @@ class Table:
     provenance: Mapping[str, Any]
 
     @property
+    def judged_rungs(self) -> tuple[float, ...]:
+        """The fractions at which every adapter was judged at every point, and the last one."""
+        wanted = {p.rounding for p in self.points}
+        full = [f for i, f in enumerate(self.rungs[:-1])
+                if all(wanted <= set(a.rungs[i].judged) for a in self.adapters if len(a.rungs) > i)]
+        return (*full, self.rungs[-1])
+
+    @property
     def probes_s(self) -> float:
         return sum(p.probe_s for p in self.points)
 

@@ -25,6 +25,10 @@ class Judgement:
     rows: int
 
 
+#: Judged without any rounding.
+PLAIN = "fp32"
+
+
 class Enough(Exception):
     """The share that a replay was to run to is reached."""
 
@@ -42,9 +46,19 @@ class World:
     trials: int = 0
     log: list[tuple[float, int, str]] = field(default_factory=list)
 
+    @property
+    def rows_judged(self) -> int:
+        """The most that a table holds of one judgement."""
+        return max(len(j.right) for a in self.table.adapters for r in a.rungs for j in r.judged.values())
+
     def probe(self) -> None:
         """Every deploy point on the base model."""
         self.seconds += self.table.probes_s
+
+    def allowed(self) -> list[str]:
+        """The labels of the points that meet the limits on what is known of them before any training."""
+        return [p.label for p in self.table.points
+                if all(c.holds(p.values[c.objective]) for c in self.limits if c.objective in p.values)]
 
     def train(self, number: int, after: float, to: float) -> float:
         """From a fraction of an adapter's steps to another; the seconds of it."""
@@ -56,10 +70,12 @@ class World:
     def judge(self, number: int, fraction: float, labels: Collection[str] | None = None) -> Judgement:
         """At the deploy points ``labels``, or at all."""
         reached = self.table.adapters[number].rungs[self.table.rungs.index(fraction)]
-        some = next(iter(reached.judged.values()))
-        rows = spread(len(some.right), self.judge_rows)
+        total = max((len(j.right) for j in reached.judged.values()), default=0)
+        rows = spread(total, self.judge_rows)
         wanted = {p.label: p.rounding for p in self.table.points
                   if p.rounding in reached.judged and (labels is None or p.label in labels)}
+        if not wanted and PLAIN in reached.judged:  # the largest points' rounding is all but none
+            wanted = {self.table.points[0].label: PLAIN}
         # The same share of the seconds for every row: asking them, not rounding, is most of it.
         self.seconds += sum(reached.judged[r].seconds for r in set(wanted.values())) * len(rows) / 64
         return Judgement({k: int(reached.judged[r].right[rows].sum()) for k, r in wanted.items()}, len(rows))
