@@ -25,8 +25,8 @@ from autotune.pipeline.template import make_template
 from autotune.pipeline.template_params import template_params
 from benchmarks import naive_side, packed_figures, real_size, shapes, versus_naive
 from benchmarks.adapters import merge_whole, random_adapter
+from benchmarks.grid import ADAPTERS, TONE, Side, write_rows
 from benchmarks.versus_naive import Run, naive_makespan, naive_trials
-from benchmarks.versus_olive import ADAPTERS, TONE, Side, write_rows
 from search_spaces.deploy import DeployParams
 from tests import tiny
 from tests.running import logits, model_of
