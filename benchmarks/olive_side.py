@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+#: The stage within an evaluation in which lm-eval reads what tasks there are.
+LISTING = "evaluate: listing tasks"
 #: What "all-linear" means for the decoders that Olive's ModelBuilder pass knows.
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -44,8 +46,11 @@ def repair_footprint() -> None:
     FootprintNode.update = update
 
 
-def log_stages(events: Path, accuracy: tuple[str, str]) -> None:
-    """A line of ``events`` for every pass and every evaluation: ids, seconds, settings, the metric ``accuracy``."""
+def log_stages(events: Path, accuracy: tuple[str, str], emptied: bool) -> None:
+    """A line of ``events`` for every pass and every evaluation: ids, seconds, settings, the metric ``accuracy``.
+
+    Where ``emptied``, an artifact loses its weights after its evaluation: only the copy to output reads it again.
+    """
     from olive.engine.engine import Engine
 
     run_pass, evaluate_model = Engine._run_pass, Engine._evaluate_model
@@ -64,11 +69,33 @@ def log_stages(events: Path, accuracy: tuple[str, str]) -> None:
     def timed_evaluation(self: Any, config: Any, model_id: str, evaluator: Any, accelerator: Any) -> Any:
         began = time.monotonic()
         signal = evaluate_model(self, config, model_id, evaluator, accelerator)
+        if emptied and model_id in seen:
+            empty(Path(config.config["model_path"]))
         append(events, {"stage": "evaluate" if model_id in seen else "evaluate input", "id": model_id,
                         "seconds": time.monotonic() - began, "accuracy": signal.get_value(*accuracy)})
         return signal
 
     Engine._run_pass, Engine._evaluate_model = timed_pass, timed_evaluation
+
+
+def log_listings(events: Path) -> None:
+    """A line of ``events`` whenever LMEvaluator lists all tasks of lm-eval: seconds that are in an evaluation too."""
+    from lm_eval.tasks import TaskManager
+
+    make = TaskManager.__init__
+
+    def timed(self: Any, *args: Any, **kwargs: Any) -> None:
+        began = time.monotonic()
+        make(self, *args, **kwargs)
+        append(events, {"stage": LISTING, "seconds": time.monotonic() - began})
+
+    TaskManager.__init__ = timed
+
+
+def empty(artifact: Path) -> None:
+    for weights in (artifact if artifact.is_dir() else artifact.parent).glob("*.data"):
+        weights.unlink()  # before another of the name: a session may still map it
+        weights.touch()
 
 
 def append(path: Path, event: dict[str, Any]) -> None:
@@ -133,7 +160,7 @@ def lm_evaluator(job: dict[str, Any], bos: str) -> dict[str, Any]:
     task = {"task": "rows", "dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": job["valid"]}},
             "validation_split": "validation", "output_type": "multiple_choice", "doc_to_text": bos + jinja["prompt"],
             "doc_to_choice": job["labels"], "doc_to_target": jinja["answer"], "target_delimiter": "",
-            "metric_list": [{"metric": "acc"}]}
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
     return {"type": "LMEvaluator", "tasks": [task], "batch_size": 1, "max_length": 1024, "device": "cpu"}
 
 
@@ -178,7 +205,9 @@ def main() -> None:
         olive_parts.register_evaluator()
         job["questions"] = str(olive_parts.prepare_questions(job))
         accuracy = ("accuracy", "accuracy_score")
-    log_stages(Path(job["events"]), accuracy)
+    else:
+        log_listings(Path(job["events"]))
+    log_stages(Path(job["events"]), accuracy, job["empty"])
     workflow = run_config(job, *text_ends(job["model"]))
     (folder / "workflow.json").write_text(json.dumps(workflow, indent=1), encoding="utf-8")
     run(workflow)
