@@ -122,6 +122,26 @@ def test_an_accuracy_is_traced_back_to_its_adapter_and_point() -> None:
     assert (seconds["lora"], counts["lora"], counts["build"]) == (4.0, 2, 4)
 
 
+def test_the_quotient_is_told_without_the_input_s_evaluation_and_listings_and_nothing_is_taken_off_twice() -> None:
+    events = [{"stage": olive_side.LISTING, "seconds": 5.0}, {"stage": "evaluate input", "seconds": 20.0},
+              {"stage": "lora", "seconds": 30.0, "cached": False},
+              {"stage": olive_side.LISTING, "seconds": 4.0}, {"stage": "evaluate", "seconds": 10.0}]
+    sums = grid.stage_sums(versus_olive.olive_stages(events))
+    olive, ours = grid.Side(64.0, 0, 0.0, {}, *sums), grid.Side(10.0, 0, 0.0, {}, {}, {})
+    (line,) = versus_olive.apart(olive, ours)
+    assert line.endswith(" is 4.00.")
+    assert versus_olive.apart(grid.Side(64.0, 0, 0.0, {}, {"lora": 1.0}, {"lora": 1}), ours) == []
+
+
+def test_weights_that_a_session_may_still_map_are_replaced_not_cut(tmp_path: Path) -> None:
+    weights = tmp_path / "model.onnx.data"
+    weights.write_bytes(b"weights")
+    with weights.open("rb") as held:
+        olive_side.empty(tmp_path / "model.onnx")
+        assert held.read() == b"weights"
+    assert weights.read_bytes() == b""
+
+
 def test_a_folder_that_transformers_5_wrote_is_translated(tmp_path: Path) -> None:
     model = tiny.make_model(tmp_path / "model", "gemma3")
     before = (model / "config.json").read_bytes()
