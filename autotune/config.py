@@ -51,8 +51,12 @@ class StudyConfig:
 
     def sha256(self) -> str:
         """Identifies what is searched: without the budget, so that a run can be prolonged, and what follows the search."""
-        content = self.file.model_dump(mode="json", by_alias=True, exclude={"budget", "certificate", "repeats"})
+        content = self.file.model_dump(mode="json", by_alias=True, exclude=_AFTER_THE_SEARCH)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+#: Keys that change nothing of what is tried: how long, and what follows.
+_AFTER_THE_SEARCH = {"budget", "certificate", "repeats"}
 
 
 def load_config(path: Path) -> StudyConfig:

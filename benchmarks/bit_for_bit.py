@@ -14,7 +14,7 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,21 +41,13 @@ def compare(base: Path, adapter: Path, merged: Path, scratch: Path, point: Deplo
 
     made = scratch / point.label
     made.mkdir()
-    make_point(template_of(point, scratch, context), base, made / "point", point, "cpu", context)
+    make_point(template_of(scratch, point, context), base, made / "point", point, "cpu", context)
     ours = assemble(made / "point", base, adapter, made / "artifact").path
     theirs = full_build(merged, made / "full", point, context)
     different, initializers, size = differences(ours, theirs)
     shutil.rmtree(made)
     verdict = "equal" if not different else "DIFFERENT: " + ", ".join(different[:3])
     return f"| {point.label} | {initializers} | {size / 1e6:.1f} | {verdict} |"
-
-
-def template_of(point: DeployParams, scratch: Path, context: int) -> Path:
-    """Where the template lies that artifacts of this point are made from."""
-    from autotune.pipeline.template_params import template_params
-
-    params = template_params(point, "cpu", context)
-    return scratch / f"template-{params.floats}-{'pruned' if params.prune_head else 'full'}"
 
 
 def differences(ours: Path, theirs: Path) -> tuple[list[str], int, int]:
@@ -71,13 +63,23 @@ def differences(ours: Path, theirs: Path) -> tuple[list[str], int, int]:
     return names, len(expected), sum(array.nbytes for array in expected.values())
 
 
-def prepare(base: Path, scratch: Path, context: int) -> tuple[Path, Path]:
-    """Every template that the points need into ``scratch``; the adapter and the merged model."""
+def template_of(scratch: Path, point: DeployParams, context: int) -> Path:
+    """Points share a template where ModelBuilder's graph before their edits is the same: one with all logits is not."""
+    from autotune.pipeline.template_params import template_params
+
+    wanted = template_params(point, "cpu", context)
+    kinds = list(dict.fromkeys(template_params(p, "cpu", context) for p in POINTS))
+    return scratch / f"template-{kinds.index(wanted)}"
+
+
+def prepare(base: Path, scratch: Path, context: int, points: Sequence[DeployParams]) -> tuple[Path, Path]:
+    """Every template that the points want into ``scratch``; the adapter and the merged model."""
     from autotune.pipeline.template import make_template
     from autotune.pipeline.template_params import template_params
 
-    for point in {template_of(p, scratch, context): p for p in POINTS}.values():
-        make_template(base, template_of(point, scratch, context), template_params(point, "cpu", context))
+    for point in points:
+        if not (template := template_of(scratch, point, context)).exists():
+            make_template(base, template, template_params(point, "cpu", context))
     adapter = random_adapter(base, scratch / "adapter")
     return adapter, merge_whole(base, adapter, scratch / "merged")
 
@@ -92,22 +94,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--points", nargs="+", choices=[p.label for p in POINTS], help="default: all of them")
     parser.add_argument("--no-record", action="store_true", help="leave RESULTS.md as it is")
     args = parser.parse_args()
     base = args.model.resolve()
+    points = [p for p in POINTS if not args.points or p.label in args.points]
     lines = ["| artifact of an adapter | initializers | MB compared | graph and initializers |", "|---|---|---|---|"]
     with tempfile.TemporaryDirectory(prefix="bit-for-bit-") as name:
         scratch = Path(name)
-        adapter, merged = in_process(prepare, base, scratch, args.context)
-        for point in POINTS:
+        adapter, merged = in_process(prepare, base, scratch, args.context, points)
+        for point in points:
             lines.append(in_process(compare, base, adapter, merged, scratch, point, args.context))
             print(lines[-1], flush=True)
     equal = sum(line.endswith("| equal |") for line in lines)
-    lines += ["", f"{equal} of {len(POINTS)} are equal to the last bit."]
+    lines += ["", f"{equal} of {len(points)} are equal to the last bit."]
     print(lines[-1])
     if not args.no_record:
-        record("Bit for bit", f"python benchmarks/bit_for_bit.py {base.name} --context {args.context}", "", lines)
-    sys.exit(0 if equal == len(POINTS) else 1)
+        command = f"python benchmarks/bit_for_bit.py {base.name} --context {args.context}"
+        record("Bit for bit", command + (f" --points {' '.join(args.points)}" if args.points else ""), "", lines)
+    sys.exit(0 if equal == len(points) else 1)
 
 
 if __name__ == "__main__":

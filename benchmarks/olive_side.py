@@ -1,4 +1,6 @@
-"""Olive's side of versus_olive.py. Runs inside Olive's own virtual environment, which has nothing of ours.
+"""Olive's side of versus_olive.py: its workflow and its clock.
+
+Runs inside Olive's own virtual environment, which has nothing of ours:
 
     OLIVE_PYTHON olive_side.py JOB.json
 
@@ -8,9 +10,10 @@ sampler and the joint order, in which its cache trains and merges each adapter o
 every adapter and every merged model evaluated in PyTorch as well.) Every pass and evaluation leaves a line in the
 job's ``events`` file: the timers wrap two methods of Olive's engine and change nothing.
 
-The artifact is scored by an evaluator registered with Olive, because a metric of type ``custom``, the shorter way,
-cannot be used in 0.13.0: its run configuration cannot be written down (``Metric.serialize_backend`` calls
-``model_dump`` on the backend, which is None for custom metrics alone), and the run ends before it begins.
+``defaults`` asks LMEvaluator; ``tuned`` an evaluator registered with Olive (olive_parts.py), because a metric of type
+``custom``, the shorter way, cannot be used in 0.13.0: its run configuration cannot be written down
+(``Metric.serialize_backend`` calls ``model_dump`` on the backend, which is None for custom metrics alone), and the run
+ends before it begins.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+#: The stage within an evaluation in which lm-eval reads what tasks there are.
+LISTING = "evaluate: listing tasks"
 #: What "all-linear" means for the decoders that Olive's ModelBuilder pass knows.
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -42,8 +46,11 @@ def repair_footprint() -> None:
     FootprintNode.update = update
 
 
-def log_stages(events: Path) -> None:
-    """A line of ``events`` for every pass and every evaluation: ids, seconds, settings, accuracy."""
+def log_stages(events: Path, accuracy: tuple[str, str], emptied: bool) -> None:
+    """A line of ``events`` for every pass and every evaluation: ids, seconds, settings, the metric ``accuracy``.
+
+    Where ``emptied``, an artifact loses its weights after its evaluation: only the copy to output reads it again.
+    """
     from olive.engine.engine import Engine
 
     run_pass, evaluate_model = Engine._run_pass, Engine._evaluate_model
@@ -62,11 +69,33 @@ def log_stages(events: Path) -> None:
     def timed_evaluation(self: Any, config: Any, model_id: str, evaluator: Any, accelerator: Any) -> Any:
         began = time.monotonic()
         signal = evaluate_model(self, config, model_id, evaluator, accelerator)
-        append(events, {"stage": "evaluate", "id": model_id, "seconds": time.monotonic() - began,
-                        "accuracy": signal.get_value("accuracy", "accuracy_score")})
+        if emptied and model_id in seen:
+            empty(Path(config.config["model_path"]))
+        append(events, {"stage": "evaluate" if model_id in seen else "evaluate input", "id": model_id,
+                        "seconds": time.monotonic() - began, "accuracy": signal.get_value(*accuracy)})
         return signal
 
     Engine._run_pass, Engine._evaluate_model = timed_pass, timed_evaluation
+
+
+def log_listings(events: Path) -> None:
+    """A line of ``events`` whenever LMEvaluator lists all tasks of lm-eval: seconds that are in an evaluation too."""
+    from lm_eval.tasks import TaskManager
+
+    make = TaskManager.__init__
+
+    def timed(self: Any, *args: Any, **kwargs: Any) -> None:
+        began = time.monotonic()
+        make(self, *args, **kwargs)
+        append(events, {"stage": LISTING, "seconds": time.monotonic() - began})
+
+    TaskManager.__init__ = timed
+
+
+def empty(artifact: Path) -> None:
+    for weights in (artifact if artifact.is_dir() else artifact.parent).glob("*.data"):
+        weights.unlink()  # before another of the name: a session may still map it
+        weights.touch()
 
 
 def append(path: Path, event: dict[str, Any]) -> None:
@@ -74,35 +103,21 @@ def append(path: Path, event: dict[str, Any]) -> None:
         file.write(json.dumps({"time": round(time.time(), 3), **event}, default=str) + "\n")
 
 
-def prepare_questions(job: dict[str, Any]) -> tuple[Path, str, str]:
-    """The evaluation prompts and labels as token ids, in a file; and what begins and ends a training text.
-
-    Done once, not in every trial. The ids are those of the base model's own tokenizer, because the artifact's
-    leaves out BOS for some models, which costs them accuracy.
-    """
+def text_ends(model: str) -> tuple[str, str]:
+    """What begins and ends a training text: BOS where the model's tokenizer writes it, and EOS."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    rows = [json.loads(line) for line in Path(job["valid"]).read_text(encoding="utf-8").splitlines()]
-    questions = {
-        "prompts": [tokenizer(job["prompt"].format(**row))["input_ids"] for row in rows],
-        "answers": [job["labels"].index(job["answer"].format(**row)) for row in rows],
-        "labels": [tokenizer(label, add_special_tokens=False)["input_ids"] for label in job["labels"]],
-        "eos": tokenizer.eos_token_id,
-    }
-    path = Path(job["folder"]) / "questions.json"
-    path.write_text(json.dumps(questions), encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(model)
     first = tokenizer("x")["input_ids"][0]
-    return path, tokenizer.bos_token if first == tokenizer.bos_token_id else "", tokenizer.eos_token
+    return tokenizer.bos_token if first == tokenizer.bos_token_id else "", tokenizer.eos_token
 
 
-def run_config(job: dict[str, Any], questions: Path, bos: str, eos: str) -> dict[str, Any]:
+def run_config(job: dict[str, Any], bos: str, eos: str) -> dict[str, Any]:
     """The workflow as Olive's users write it in JSON."""
     folder = Path(job["folder"])
-    # BOS and EOS written out: Olive's own way would put a space beside each.
-    whole_texts = {"text_template": bos + job["prompt"] + job["answer"] + eos, "add_special_tokens": False,
-                   "strategy": "line-by-line", "max_seq_len": 1024, "pad_to_max_len": False}
-    answer_rows = {"type": "answer_rows", "prompt": bos + job["prompt"], "answer": job["answer"] + eos}
+    tuned = job["way"] == "tuned"
+    # Logits of the last prompt token alone, as ours: kind to an evaluation that asks for no others.
+    options = {"extra_options": {"prune_lm_head": True, "hf_remote": False}} if tuned else {}
     return {
         "input_model": {"type": "HfModel", "model_path": job["model"], "task": "text-generation",
                         "load_kwargs": {"trust_remote_code": False}},
@@ -112,121 +127,67 @@ def run_config(job: dict[str, Any], questions: Path, bos: str, eos: str) -> dict
         "data_configs": [{
             "name": "rows", "type": "HuggingfaceContainer",
             "load_dataset_config": {"data_name": "json", "data_files": job["train"], "split": "train"},
-            "pre_process_data_config": answer_rows if job["loss"] == "answer" else whole_texts,
+            "pre_process_data_config": training_texts(job, bos, eos),
         }],
-        "evaluators": {"answers": {
-            "type": "LabelAccuracy", "type_args": {"questions": str(questions), "threads": job["threads"]},
-            "metrics": [{"name": "accuracy", "type": "accuracy", "sub_types": [
-                {"name": "accuracy_score", "priority": 1, "higher_is_better": True}]}],
-        }},
-        "evaluator": "answers", "evaluate_input_model": False,
+        "evaluators": {"answers": label_accuracy(job) if tuned else lm_evaluator(job, bos)},
+        "evaluator": "answers", "evaluate_input_model": not tuned,
         "search_strategy": {"execution_order": "joint", "sampler": "sequential"},
         "passes": {
             "lora": [lora_pass(job, *adapter) for adapter in job["adapters"]],
             "merge": [{"type": "MergeAdapterWeights"}],
-            # What is left out of these settings, Olive searches over, at fp32 too. Logits of the last prompt token
-            # alone, as ours: off by default, and kind to the evaluation.
-            "build": [{"type": "ModelBuilder", "int4_is_symmetric": True, **point,
-                       "extra_options": {"prune_lm_head": True, "hf_remote": False}} for point in job["points"]],
+            # What is left out of a point's settings, Olive searches over, at fp32 too.
+            "build": [{"type": "ModelBuilder", "int4_is_symmetric": True, **point, **options}
+                      for point in job["points"]],
         },
         "cache_dir": str(folder / "cache"), "output_dir": str(folder / "output"), "log_severity_level": 1,
     }
 
 
+def training_texts(job: dict[str, Any], bos: str, eos: str) -> dict[str, Any]:
+    """Each row a sequence of its own. BOS and EOS written out: Olive's own way would put a space beside each."""
+    if job["loss"] == "answer":
+        return {"type": "answer_rows", "prompt": bos + job["prompt"], "answer": job["answer"] + eos}
+    return {"text_template": bos + job["prompt"] + job["answer"] + eos, "add_special_tokens": False,
+            "strategy": "line-by-line", "max_seq_len": 1024, "pad_to_max_len": False}
+
+
+def lm_evaluator(job: dict[str, Any], bos: str) -> dict[str, Any]:
+    """LMEvaluator with the settings of ``olive benchmark``, on the rows as a task of multiple choice.
+
+    It has no metrics to name: what lm-eval returns is the result, and nothing that a search could aim at.
+    """
+    jinja = {name: job[name].replace("{", "{{").replace("}", "}}") for name in ("prompt", "answer")}
+    task = {"task": "rows", "dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": job["valid"]}},
+            "validation_split": "validation", "output_type": "multiple_choice", "doc_to_text": bos + jinja["prompt"],
+            "doc_to_choice": job["labels"], "doc_to_target": jinja["answer"], "target_delimiter": "",
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
+    return {"type": "LMEvaluator", "tasks": [task], "batch_size": 1, "max_length": 1024, "device": "cpu"}
+
+
+def label_accuracy(job: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "LabelAccuracy", "type_args": {"questions": job["questions"], "threads": job["threads"]},
+        "metrics": [{"name": "accuracy", "type": "accuracy", "sub_types": [
+            {"name": "accuracy_score", "priority": 1, "higher_is_better": True}]}],
+    }
+
+
 def lora_pass(job: dict[str, Any], rank: int, alpha: float) -> dict[str, Any]:
     """Our recipe in Olive's words. Gradient checkpointing, on by default, saves memory and takes time."""
+    tuned = {"gradient_checkpointing": False, "save_strategy": "no", "logging_steps": 5, "use_cpu": True,
+             "disable_tqdm": True, "dataloader_pin_memory": False}
     return {
         "type": "LoRA", "r": rank, "alpha": alpha, "lora_dropout": 0.0, "target_modules": ALL_LINEAR,
-        "torch_dtype": "float32", "device_map": None, "train_data_config": "rows",
+        "torch_dtype": "float32", "train_data_config": "rows",
+        **({"device_map": None} if job["way"] == "tuned" else {}),
         "training_args": {
             "max_steps": job["steps"], "per_device_train_batch_size": job["batch"], "seed": 0,
             "learning_rate": job["learning_rate"], "lr_scheduler_type": "linear", "warmup_ratio": 0.0,
             "warmup_steps": max(1, round(0.06 * job["steps"])) - 1,  # transformers counts from 0, we from 1
             "weight_decay": 0.0, "max_grad_norm": 1.0, "optim": "adamw_torch_fused",
-            "gradient_checkpointing": job["checkpointing"], "save_strategy": "no", "logging_steps": 5, "use_cpu": True,
-            "disable_tqdm": True, "dataloader_pin_memory": False,
+            **(tuned if job["way"] == "tuned" else {}),
         },
     }
-
-
-def register_answer_rows() -> None:
-    """Make the data component ``answer_rows`` known to Olive: rows whose prompt has no part in the loss."""
-    from datasets import Dataset
-    from olive.data.component.dataset import ClassificationDataset
-    from olive.data.registry import Registry
-    from transformers import AutoTokenizer
-
-    def answer_rows(dataset: Any, model_name: str, prompt: str, answer: str, **rest: Any) -> Any:
-        tokenizer = AutoTokenizer.from_pretrained(model_name)
-        columns: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
-        for row in dataset:
-            asked, told = (tokenizer(template.format(**row), add_special_tokens=False)["input_ids"]
-                           for template in (prompt, answer))
-            columns["input_ids"].append(asked + told)
-            columns["attention_mask"].append([1] * len(asked + told))
-            columns["labels"].append([-100] * len(asked) + told)
-        return ClassificationDataset(Dataset.from_dict(columns).with_format("torch"), "labels")
-
-    Registry.register_pre_process("answer_rows")(answer_rows)
-
-
-def register_evaluator() -> None:
-    """Make ``score_artifact`` known to Olive as the evaluator ``LabelAccuracy``."""
-    from olive.evaluator.metric_result import MetricResult
-    from olive.evaluator.olive_evaluator import OliveEvaluator
-    from olive.evaluator.registry import Registry
-
-    class LabelAccuracy(OliveEvaluator):
-        def __init__(self, questions: str, threads: int, **rest: Any) -> None:
-            super().__init__(**rest)
-            self._questions, self._threads = Path(questions), threads
-
-        def evaluate(self, model: Any, metrics: Any, device: Any = None, execution_providers: Any = None) -> Any:
-            path = Path(model.model_path)
-            accuracy = score_artifact(path if path.is_dir() else path.parent, self._questions, self._threads)
-            return MetricResult.model_validate(
-                {"accuracy-accuracy_score": {"value": accuracy, "priority": 1, "higher_is_better": True}})
-
-    Registry.register("LabelAccuracy")(LabelAccuracy)
-
-
-def score_artifact(folder: Path, questions: Path, threads: int) -> float:
-    """The share of rows whose answer is the label that greedy decoding within the labels ends in."""
-    import onnxruntime_genai as og
-
-    asked = json.loads(questions.read_text(encoding="utf-8"))
-    config = og.Config(str(folder))
-    options = {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-    opened = og.Model(config)
-    # With an end, no label is the beginning of another.
-    labels = [[*ids, asked["eos"]] for ids in asked["labels"]]
-    longest = max(map(len, labels))
-
-    def generator(prompt: list[int]) -> Any:
-        params = og.GeneratorParams(opened)
-        params.set_search_options(max_length=len(prompt) + longest, do_sample=False, batch_size=1)
-        return og.Generator(opened, params)
-
-    right = sum(choose(generator, prompt, labels) == answer
-                for prompt, answer in zip(asked["prompts"], asked["answers"], strict=True))
-    return right / len(asked["answers"])
-
-
-def choose(new_generator: Callable[[list[int]], Any], prompt: list[int], labels: list[list[int]]) -> int:
-    """The label that greedy decoding restricted to the labels' tokens ends in."""
-    import numpy as np
-
-    generator = new_generator(prompt)
-    tokens, at, left = list(prompt), 0, list(range(len(labels)))
-    while len(left) > 1:
-        generator.append_tokens(np.array(tokens, dtype=np.int32))
-        logits = generator.get_logits()
-        last = logits.reshape(-1, logits.shape[-1])[-1]
-        best = max(sorted({labels[i][at] for i in left}), key=lambda token: last[token])
-        left = [i for i in left if labels[i][at] == best]
-        tokens, at = [best], at + 1
-    return left[0]
 
 
 def main() -> None:
@@ -236,10 +197,18 @@ def main() -> None:
 
     if job["repair"]:
         repair_footprint()
-    register_answer_rows()
-    register_evaluator()
-    log_stages(Path(job["events"]))
-    workflow = run_config(job, *prepare_questions(job))
+    accuracy = ("rows", "acc")
+    if job["way"] == "tuned":
+        import olive_parts  # beside this file, which runs as a script
+
+        olive_parts.register_answer_rows()
+        olive_parts.register_evaluator()
+        job["questions"] = str(olive_parts.prepare_questions(job))
+        accuracy = ("accuracy", "accuracy_score")
+    else:
+        log_listings(Path(job["events"]))
+    log_stages(Path(job["events"]), accuracy, job["empty"])
+    workflow = run_config(job, *text_ends(job["model"]))
     (folder / "workflow.json").write_text(json.dumps(workflow, indent=1), encoding="utf-8")
     run(workflow)
 

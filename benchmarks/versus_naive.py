@@ -38,9 +38,8 @@ from typing import Any
 import yaml
 
 from autotune import answers, workers
-from benchmarks import versus_olive
-from benchmarks.record import record
-from benchmarks.versus_olive import (
+from benchmarks import grid
+from benchmarks.grid import (
     ADAPTERS,
     LEARNING_RATE,
     TONE,
@@ -52,6 +51,7 @@ from benchmarks.versus_olive import (
     stage_sums,
     write_rows,
 )
+from benchmarks.record import record
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
@@ -74,8 +74,8 @@ class Run:
 
 
 def study(args: argparse.Namespace) -> dict[str, Any]:
-    """The study of versus_olive.py with our deploy points, every trial asked all rows."""
-    made = versus_olive.study(args)
+    """The study of the comparison with Olive with our deploy points, every trial asked all rows."""
+    made = grid.study(args)
     made["name"] = "versus-naive"
     made["space"]["deploy"] = list(POINTS[: args.points])
     return made

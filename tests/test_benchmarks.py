@@ -23,10 +23,10 @@ from autotune.pipeline.merge import MergedWeights
 from autotune.pipeline.point import make_point
 from autotune.pipeline.template import make_template
 from autotune.pipeline.template_params import template_params
-from benchmarks import naive_side, packed_figures, real_size, shapes, versus_naive
+from benchmarks import bit_for_bit, naive_side, packed_figures, real_size, shapes, versus_naive
 from benchmarks.adapters import merge_whole, random_adapter
+from benchmarks.grid import ADAPTERS, TONE, Side, write_rows
 from benchmarks.versus_naive import Run, naive_makespan, naive_trials
-from benchmarks.versus_olive import ADAPTERS, TONE, Side, write_rows
 from search_spaces.deploy import DeployParams
 from tests import tiny
 from tests.running import logits, model_of
@@ -193,3 +193,10 @@ def test_an_assembly_that_holds_too_much_is_told() -> None:
     tasks = [taken("idle process", 0.4e9), taken("point fp16", 9e9), taken("artifact int4-b32", 1e9)]
     assert "Assembly stays within 2 GiB" in "\n".join(real_size.tables(tasks))
     assert "Assembly does NOT stay within 2 GiB" in "\n".join(real_size.tables([*tasks, taken("artifact fp16", 3e9)]))
+
+
+def test_points_are_compared_on_the_template_that_a_study_would_use(tmp_path: Path) -> None:
+    found = {p.label: bit_for_bit.template_of(tmp_path, p, 1024) for p in bit_for_bit.POINTS}
+    full = found.pop("int4-b32-fullhead")
+    assert set(found.values()) == {found["fp32"]}
+    assert full != found["fp32"]
