@@ -1,0 +1,243 @@
+"""What the processes of a recording do: train to the rungs, judge, assemble and ask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from autotune.errors import AutotuneError, TrainingError
+from autotune.pipeline import stages
+from autotune.pipeline.encode import Encoding, encode
+from autotune.pipeline.frozen_base import load_frozen
+from autotune.pipeline.point import read_layout
+from autotune.pipeline.recipe import held_out, training_steps
+from autotune.pipeline.template_params import template_params
+from autotune.pipeline.train import AdapterJob, train_adapters
+from autotune.questions import Target, probe_request
+from autotune.targets.local import run_probe
+from benchmarks.replay.drawing import rung_steps
+from benchmarks.replay.roundings import Roundings, head_encoding
+from benchmarks.replay.workshop import Piece, Workshop, fresh_folder, read_json, work_off, write_json
+from search_spaces.deploy import DeployParams
+
+PROVIDER = "cpu"
+#: The file that says that no more adapters are to come.
+TRAINED = "trained"
+
+
+def train_all(shop: Workshop, width: int, until: float, chosen: Sequence[int]) -> None:
+    """Train the chosen adapters, in packs of about equally many steps, the shortest first, rung by rung."""
+    examples = len(shop.data.train)
+    steps = {n: training_steps(shop.plan.adapters[n], examples) for n in chosen}
+    order = sorted(chosen, key=lambda n: (steps[n], n))
+    groups = [[n for n in order if steps[n] == count] for count in sorted(set(steps.values()))]
+    for group in groups:
+        count = -(-len(group) // width)
+        for pack in (group[i::count] for i in range(count)):
+            for rung in range(len(shop.plan.rungs)):
+                if time.time() < until:
+                    _train_rung(shop, pack, rung, width)
+
+
+def _train_rung(shop: Workshop, pack: Sequence[int], rung: int, width: int) -> None:
+    wanted = [n for n in pack if not shop.training(n, rung).exists() and not _failed(shop, n, rung)]
+    jobs, ends = [], {}
+    for n in wanted:
+        params = shop.plan.adapters[n]
+        ends[n] = rung_steps(training_steps(params, len(shop.data.train)), shop.plan.rungs)[rung]
+        jobs.append(AdapterJob(params, fresh_folder(shop.rung(n, rung)), 0, ends[n],
+                               shop.rung(n, rung - 1) if rung else None))
+    if not jobs:
+        return
+    began = time.time()
+    results = train_adapters(shop.base, shop.data, jobs, width=width)
+    wall = time.time() - began
+    for n, job, result in zip(wanted, jobs, results, strict=True):
+        if isinstance(result, TrainingError):
+            shutil.rmtree(job.out)
+            write_json(shop.training(n, rung), {"failed": str(result)})
+            continue
+        job.out.replace(shop.rung(n, rung))
+        write_json(shop.training(n, rung), {
+            "step": result.steps, "tokens": result.tokens, "seconds": result.seconds, "losses": result.losses[-5:],
+            "valid_loss_64": result.valid_loss, "pack": len(jobs), "pack_seconds": wall,
+        })
+        if rung:
+            for state in shop.rung(n, rung - 1).glob("training_state.*"):
+                state.unlink()
+    tokens = sum(r.tokens for r in results if not isinstance(r, TrainingError))
+    say(f"rung {rung + 1}: {len(jobs)} adapters to step {min(ends.values())}–{max(ends.values())} in {wall:.1f} s, "
+        f"{tokens} tokens in all so far")
+
+
+def _failed(shop: Workshop, adapter: int, rung: int) -> bool:
+    return any("failed" in read_json(f) for r in range(rung) if (f := shop.training(adapter, r)).exists())
+
+
+class Worker:
+    """Prepares, judges and asks, whatever is there to be done, on ``threads`` threads."""
+
+    def __init__(self, shop: Workshop, threads: int, pieces: Sequence[int], chosen: Sequence[int]) -> None:
+        self.shop, self.threads, self.pieces, self.chosen = shop, threads, pieces, chosen
+        torch.set_num_threads(threads)
+
+    def run(self, until: float) -> None:
+        trained = self.shop.root / TRAINED
+        work_off(self.shop, self.offered, until,
+                 lambda: not trained.exists() or any(not piece.done.exists() for piece in self._preparing()))
+
+    def offered(self) -> Iterator[Piece]:
+        prepared = True
+        for piece in self._preparing():
+            if not piece.done.exists():
+                prepared = False
+                yield piece
+        if prepared:
+            yield from (piece for piece in (*self._judging(), *self._asking()) if not piece.done.exists())
+
+    def _preparing(self) -> Iterator[Piece]:
+        shop = self.shop
+        yield Piece("template", "template", shop.template, self._template)
+        for number, encoding in enumerate(self._heads):
+            yield Piece("head", f"head-{number}", shop.head(number), partial(self._head, number, encoding))
+        if shop.template.exists():
+            for point in shop.plan.points:
+                folder = shop.point(point.label)
+                yield Piece("point", f"point-{point.label}", folder, partial(self._point, point))
+
+    def _judging(self) -> Iterator[Piece]:
+        for rung in reversed(range(len(self.shop.plan.rungs))):
+            for n in self.chosen:
+                if (self.shop.rung(n, rung)).exists():
+                    yield Piece("judge", f"judge-{n}-{rung}", self.shop.judged(n, rung), partial(self._judge, n, rung))
+
+    def _asking(self) -> Iterator[Piece]:
+        last = len(self.shop.plan.rungs) - 1
+        trained = [n for n in self.chosen if self.shop.rung(n, last).exists()]
+        for piece in self.pieces:
+            for n in trained:
+                for point in self.shop.plan.points:
+                    yield Piece("answer", f"answer-{n}-{point.label}-{piece}",
+                                self.shop.answers(n, point.label, piece), partial(self._ask, n, point, piece))
+
+    @cached_property
+    def _heads(self) -> list[Encoding]:
+        found = dict.fromkeys(head_encoding(point) for point in self.shop.plan.points)
+        return [encoding for encoding in found if encoding.kind == "nbits"]
+
+    @cached_property
+    def _roundings(self) -> Roundings:
+        model = load_frozen(self.shop.base, "fp32")
+        heads = {}
+        for number, encoding in enumerate(self._heads):
+            with np.load(self.shop.head(number)) as arrays:
+                heads[encoding] = tuple(torch.from_numpy(arrays[name]) for name in sorted(arrays.files))
+        layouts = {point: read_layout(self.shop.point(point.label)) for point in self.shop.plan.points}
+        return Roundings(model, self.shop.base, layouts, heads)
+
+    def _template(self) -> None:
+        wanted = template_params(self.shop.plan.points[0], PROVIDER, self.shop.plan.context)
+        out = fresh_folder(self.shop.template)
+        stages.make_template(self.shop.base, out, wanted)
+        out.replace(self.shop.template)
+
+    def _head(self, number: int, encoding: Encoding) -> None:
+        from safetensors import safe_open
+
+        from autotune.pipeline.architectures import tensor_files
+
+        name = "model.embed_tokens.weight"
+        with safe_open(tensor_files(self.shop.base)[name], framework="pt") as file:
+            matrix = file.get_tensor(name).float().numpy()
+        arrays = encode(matrix, encoding, name)
+        out = fresh_folder(self.shop.head(number))
+        np.savez(out / "arrays.npz", **{f"{place}": array for place, array in enumerate(arrays)})
+        (out / "arrays.npz").replace(self.shop.head(number))
+        out.rmdir()
+
+    def _point(self, point: DeployParams) -> None:
+        out = fresh_folder(self.shop.point(point.label))
+        began = time.time()
+        stages.make_point(self.shop.template, self.shop.base, out, point, PROVIDER, self.shop.plan.context)
+        out.replace(self.shop.point(point.label))
+        say(f"{point.label} made in {time.time() - began:.1f} s")
+
+    def _judge(self, adapter: int, rung: int) -> None:
+        began = time.time()
+        rows = self.shop.data.valid
+        found = self._roundings.judge(self.shop.rung(adapter, rung), self.shop.data, rows)
+        few = {id(row) for row in held_out(rows)}
+        write_json(self.shop.judged(adapter, rung), {
+            "seconds": time.time() - began,
+            "points": {label: {
+                "right": bits(answers.right),
+                "loss": sum(answers.losses) / sum(len(row.answer) for row in rows),
+                "loss_64": sum(loss for loss, row in zip(answers.losses, rows, strict=True) if id(row) in few)
+                / sum(len(row.answer) for row in held_out(rows)),
+            } for label, answers in found.items()},
+        })
+
+    def _ask(self, adapter: int, point: DeployParams, piece: int) -> None:
+        shop, label = self.shop, point.label
+        folder = fresh_folder(shop.root / "artifacts" / f"{adapter}-{label}")
+        try:
+            write_json(shop.answers(adapter, label, piece), self._asked(adapter, point, piece, folder))
+        except AutotuneError as error:
+            say(f"adapter {adapter} at {label}: {error}")
+            write_json(shop.answers(adapter, label, piece), {"failed": str(error)})
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _asked(self, adapter: int, point: DeployParams, piece: int, folder: Path) -> dict[str, Any]:
+        shop = self.shop
+        no_mend = folder / "tokenizer"
+        no_mend.mkdir()
+        began = time.time()
+        stages.make_artifact(shop.point(point.label), shop.base, shop.rung(adapter, len(shop.plan.rungs) - 1),
+                             no_mend, shop.data.eos_id, folder)
+        assembled = time.time()
+        info = read_json(folder / stages.INFO_FILE)
+        rows = shop.rows(piece)
+        task = {"kind": "choice", "prompts": [list(row.prompt) for row in rows],
+                "labels": [list(ids) for ids in shop.data.label_ids], "eos_id": shop.data.eos_id}
+        request = probe_request(folder / stages.ARTIFACT_FOLDER, Target(PROVIDER, {}, self.threads),
+                                info["min_generator_length"], [task])
+        result = run_probe(request, workdir=folder)
+        names = shop.data.labels
+        return {
+            "size_bytes": info["size_bytes"], "assemble_s": assembled - began, "ask_s": time.time() - assembled,
+            "rows": len(rows), "tokens": sum(len(row.prompt) for row in rows),
+            "right": bits([names[label] == row.answer_text for label, row in zip(result.predictions, rows,
+                                                                                strict=True)]),
+        }
+
+
+def bits(flags: Sequence[bool]) -> str:
+    """Flags as ones and zeros, in order."""
+    return "".join("1" if flag else "0" for flag in flags)
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} [{os.getpid()}] {text}", flush=True)
+
+
+def settings() -> dict[str, Any]:
+    """The machine and the versions that made a recording."""
+    from objectives.machine import machine, versions
+    from objectives.session import genai_version
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"machine": machine(), "versions": {**versions(genai_version()), "torch": torch.__version__}, "gpu": gpu}
+
+
+def describe(point: DeployParams) -> dict[str, Any]:
+    return asdict(point)
