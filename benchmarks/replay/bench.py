@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
@@ -19,12 +20,12 @@ from autotune.pipeline import stages
 from autotune.pipeline.encode import Encoding, encode
 from autotune.pipeline.frozen_base import load_frozen
 from autotune.pipeline.point import read_layout
-from autotune.pipeline.recipe import held_out, training_steps
+from autotune.pipeline.recipe import training_steps
 from autotune.pipeline.template_params import template_params
 from autotune.pipeline.train import AdapterJob, train_adapters
 from autotune.questions import Target, probe_request
 from autotune.targets.local import run_probe
-from benchmarks.replay.drawing import rung_steps
+from benchmarks.replay.drawing import FP16_ASKED, ROUNDED_AT, rung_steps
 from benchmarks.replay.roundings import Roundings, head_encoding
 from benchmarks.replay.workshop import Piece, Workshop, fresh_folder, read_json, work_off, write_json
 from search_spaces.deploy import DeployParams
@@ -74,6 +75,8 @@ def _train_rung(shop: Workshop, pack: Sequence[int], rung: int, width: int) -> N
         if rung:
             for state in shop.rung(n, rung - 1).glob("training_state.*"):
                 state.unlink()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     tokens = sum(r.tokens for r in results if not isinstance(r, TrainingError))
     say(f"rung {rung + 1}: {len(jobs)} adapters to step {min(ends.values())}–{max(ends.values())} in {wall:.1f} s, "
         f"{tokens} tokens in all so far")
@@ -84,10 +87,15 @@ def _failed(shop: Workshop, adapter: int, rung: int) -> bool:
 
 
 class Worker:
-    """Prepares, judges and asks, whatever is there to be done, on ``threads`` threads."""
+    """Prepares, judges and asks, whatever is there to be done, on ``threads`` threads.
 
-    def __init__(self, shop: Workshop, threads: int, pieces: Sequence[int], chosen: Sequence[int]) -> None:
-        self.shop, self.threads, self.pieces, self.chosen = shop, threads, pieces, chosen
+    One that ``judges`` does so before it asks; the others never do, for each judge holds the model on the GPU.
+    """
+
+    def __init__(
+        self, shop: Workshop, threads: int, pieces: Sequence[int], chosen: Sequence[int], judges: bool
+    ) -> None:
+        self.shop, self.threads, self.pieces, self.chosen, self.judges = shop, threads, pieces, chosen, judges
         torch.set_num_threads(threads)
 
     def run(self, until: float) -> None:
@@ -102,7 +110,8 @@ class Worker:
                 prepared = False
                 yield piece
         if prepared:
-            yield from (piece for piece in (*self._judging(), *self._asking()) if not piece.done.exists())
+            wanted = itertools.chain(self._judging() if self.judges else (), self._asking())
+            yield from (piece for piece in wanted if not piece.done.exists())
 
     def _preparing(self) -> Iterator[Piece]:
         shop = self.shop
@@ -126,6 +135,8 @@ class Worker:
         for piece in self.pieces:
             for n in trained:
                 for point in self.shop.plan.points:
+                    if point.precision == "fp16" and n >= FP16_ASKED:
+                        continue
                     yield Piece("answer", f"answer-{n}-{point.label}-{piece}",
                                 self.shop.answers(n, point.label, piece), partial(self._ask, n, point, piece))
 
@@ -172,17 +183,15 @@ class Worker:
         say(f"{point.label} made in {time.time() - began:.1f} s")
 
     def _judge(self, adapter: int, rung: int) -> None:
-        began = time.time()
-        rows = self.shop.data.valid
-        found = self._roundings.judge(self.shop.rung(adapter, rung), self.shop.data, rows)
-        few = {id(row) for row in held_out(rows)}
-        write_json(self.shop.judged(adapter, rung), {
+        shop, began = self.shop, time.time()
+        fraction, valid = shop.plan.rungs[rung], shop.data.valid
+        rows = [*valid, *shop.data.test] if fraction == 1 else list(valid)
+        found = self._roundings.judge(shop.rung(adapter, rung), shop.data, rows, fraction in ROUNDED_AT)
+        write_json(shop.judged(adapter, rung), {
             "seconds": time.time() - began,
             "points": {label: {
-                "right": bits(answers.right),
-                "loss": sum(answers.losses) / sum(len(row.answer) for row in rows),
-                "loss_64": sum(loss for loss, row in zip(answers.losses, rows, strict=True) if id(row) in few)
-                / sum(len(row.answer) for row in held_out(rows)),
+                "right": bits(answers.right[: len(valid)]), "test": bits(answers.right[len(valid) :]),
+                "loss": sum(answers.losses[: len(valid)]) / sum(len(row.answer) for row in valid),
             } for label, answers in found.items()},
         })
 

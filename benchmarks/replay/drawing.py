@@ -25,9 +25,16 @@ POINTS = (
     DeployParams("int4", algorithm="k_quant", int8_where="mixed_layers"),
 )
 
-#: Whose rows are asked in pieces, so that a recording that ends early has the same rows of every artifact: the test
-#: rows of piece i are every sixth one, from this row on. The first piece has all validation rows, too.
+#: Rungs that are judged at every point's rounding; the others only at full precision, for k-quant takes its time.
+ROUNDED_AT = (0.2, 0.4, 1.0)
+
+#: Artifacts are asked in pieces, so that a recording that ends early has the same rows of all of them. Piece 0 are
+#: the validation rows; piece i after it is every sixth test row, from this row on.
 PIECES = (0, 3, 1, 4, 2, 5)
+
+#: Adapters whose fp16 artifacts are asked, too. It computes in fp32, as PyTorch does, so its answers are those of the
+#: rounded weights in PyTorch; these adapters are there to see that.
+FP16_ASKED = 4
 
 #: The points that a search tries first, as `autotune.search.schedule` has them, at its defaults for the rest.
 EXPERTS = (

@@ -80,17 +80,18 @@ def train(args: argparse.Namespace) -> None:
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
     pinned = len(cores) >= args.threads * (args.workers + 1)
     groups = [cores[i * args.threads : (i + 1) * args.threads] if pinned else [] for i in range(args.workers + 1)]
-    workers = [_start(args, until, group) for group in groups[:-1]]
+    workers = [_start(args, until, group, number < args.judges) for number, group in enumerate(groups[:-1])]
     chosen = _chosen(args, len(shop.plan.adapters))
     if pinned:
         os.sched_setaffinity(0, groups[-1])
     began = time.time()
+    _leave_room(args.share)
     try:
         train_all(shop, args.width, until, chosen)
         say(f"trained for {time.time() - began:.0f} s")
         (args.work / TRAINED).touch()
         _free()
-        workers.append(_start(args, until, groups[-1]))
+        workers.append(_start(args, until, groups[-1], True))
         for worker in workers:
             worker.wait()
     finally:
@@ -99,15 +100,23 @@ def train(args: argparse.Namespace) -> None:
         write_records(shop, args.records, chosen)
 
 
-def _start(args: argparse.Namespace, until: float, cores: Sequence[int]) -> subprocess.Popen[bytes]:
+def _start(args: argparse.Namespace, until: float, cores: Sequence[int], judge: bool) -> subprocess.Popen[bytes]:
     command = [sys.executable, __file__, "work", "--base", args.base, "--work", args.work, "--threads", args.threads,
                "--until", until, "--adapters", args.adapters, "--cores", ",".join(map(str, cores)),
-               "--pieces", *args.pieces]
+               "--pieces", *args.pieces, *["--judge"] * judge]
     return subprocess.Popen([str(part) for part in command], env={**os.environ, "PYTHONPATH": _path()})
 
 
 def _path() -> str:
     return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
+def _leave_room(share: float) -> None:
+    """Keep to a share of the GPU's memory, for those who judge need some."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share)
 
 
 def _free() -> None:
@@ -128,7 +137,13 @@ def work(args: argparse.Namespace) -> None:
     from benchmarks.replay.bench import Worker
 
     shop = Workshop(args.work, args.base)
-    Worker(shop, args.threads, args.pieces, _chosen(args, len(shop.plan.adapters))).run(args.until)
+    Worker(shop, args.threads, args.pieces, _chosen(args, len(shop.plan.adapters)), args.judge).run(args.until)
+
+
+def records(args: argparse.Namespace) -> None:
+    """What ``train`` has recorded so far, in a file; may be called while it goes on."""
+    shop = Workshop(args.work, args.base)
+    write_records(shop, args.records, _chosen(args, len(shop.plan.adapters)))
 
 
 def write_records(shop: Workshop, file: Path, chosen: Sequence[int]) -> None:
@@ -152,7 +167,7 @@ def _chosen(args: argparse.Namespace, count: int) -> list[int]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, do in (("plan", plan), ("train", train), ("work", work)):
+    for name, do in (("plan", plan), ("train", train), ("records", records), ("work", work)):
         own = commands.add_parser(name, help=(do.__doc__ or "").splitlines()[0])
         own.set_defaults(do=do)
         own.add_argument("--work", type=Path, required=True, help="the folder that it all happens in")
@@ -161,21 +176,25 @@ def arguments() -> argparse.Namespace:
             for split in ("train", "valid", "test"):
                 own.add_argument(f"--{split}", type=Path, required=True, help="rows {phrase, tone}")
             own.add_argument("--train-rows", type=int, default=1600)
-            own.add_argument("--count", type=int, default=52, help="of adapters")
+            own.add_argument("--count", type=int, default=48, help="of adapters")
             own.add_argument("--seed", type=int, default=0)
             own.add_argument("--context", type=int, default=1024, help="tokens")
             continue
         own.add_argument("--threads", type=int, default=2, help="of each worker")
-        own.add_argument("--pieces", type=int, nargs="+", default=[0, 1, 2], help="of the rows, see drawing.PIECES")
+        own.add_argument("--pieces", type=int, nargs="+", default=[0, 1, 2, 3], help="of the rows, see drawing.PIECES")
         own.add_argument("--adapters", default=":", help="which of them, as in a slice: 0:26")
+        if name in ("train", "records"):
+            own.add_argument("--records", type=Path, required=True, help="the file to write, .json.gz")
         if name == "train":
             own.add_argument("--width", type=int, default=16, help="adapters that train together")
             own.add_argument("--workers", type=int, default=7, help="beside the one that trains")
+            own.add_argument("--share", type=float, default=0.68, help="of the GPU's memory, for training")
+            own.add_argument("--judges", type=int, default=3, help="of the workers, while adapters train")
             own.add_argument("--seconds", type=float, default=1e9, help="after which nothing more is begun")
-            own.add_argument("--records", type=Path, required=True, help="the file to write, .json.gz")
-        else:
+        if name == "work":
             own.add_argument("--until", type=float, required=True)
             own.add_argument("--cores", default="")
+            own.add_argument("--judge", action="store_true")
     return parser.parse_args()
 
 

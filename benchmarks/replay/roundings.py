@@ -81,17 +81,19 @@ class Roundings:
         self._heads = {encoding: tuple(a.to(self._device) for a in arrays) for encoding, arrays in heads.items()}
         self._kept: dict[tuple[str, Encoding], Arrays] = {}
 
-    def judge(self, adapter: Path, data: TokenizedData, rows: Sequence[Example]) -> dict[str, Answers]:
-        """The answers by the point's label, and at full precision."""
+    def judge(
+        self, adapter: Path, data: TokenizedData, rows: Sequence[Example], rounded: bool
+    ) -> dict[str, Answers]:
+        """The answers at full precision and, where ``rounded``, by the points' labels."""
         trie = build_trie(data.label_ids, data.eos_id)
         with MergedWeights(self._base, adapter) as weights:
             names = [changed.weight for changed in next(iter(self._points.values())).weights]
             merged = {weight.name: weights.matrix(weight) for weight in names}
             changed = {weight.name for weight in names if weights.changes(weight)}
         found = {PLAIN: self._answers(self._placed(merged, names), self._plain_head, rows, trie)}
-        rounded: dict[tuple[str, Encoding], Arrays] = {}
-        for point, layout in self._points.items():
-            placed = self._rounded(layout, merged, changed, rounded)
+        memory: dict[tuple[str, Encoding], Arrays] = {}
+        for point, layout in self._points.items() if rounded else ():
+            placed = self._rounded(layout, merged, changed, memory)
             found[point.label] = self._answers(placed, self._head(head_encoding(point)), rows, trie)
         self._embedding.data = self._plain_head
         return found

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autotune.pipeline.recipe import is_out_of_memory
 from autotune.pipeline.tokens import Example, TokenizedData
 from benchmarks.replay.drawing import PIECES, Plan
 
@@ -65,13 +66,16 @@ class Workshop:
 
     def rows(self, piece: int) -> list[Example]:
         """The rows of a piece, in order: `PIECES`."""
-        first = list(self.data.valid) if piece == 0 else []
-        return first + list(self.data.test[PIECES[piece] :: len(PIECES)])
+        return list(self.data.test[PIECES[piece - 1] :: len(PIECES)] if piece else self.data.valid)
 
     def forget_claims(self) -> None:
         shutil.rmtree(self.root / "claims", ignore_errors=True)
         for unfinished in self.root.rglob("*.unfinished"):
             shutil.rmtree(unfinished, ignore_errors=True)
+
+    def give_up(self, piece: Piece) -> None:
+        """Let another process, or a later try, claim it."""
+        (self.root / "claims" / piece.name).unlink(missing_ok=True)
 
     def claim(self, piece: Piece) -> bool:
         claims = self.root / "claims"
@@ -115,8 +119,11 @@ def work_off(shop: Workshop, offered: Callable[[], Iterator[Piece]], until: floa
             began = time.time()
             try:
                 piece.do()
-            except Exception:  # noqa: BLE001 - it stays claimed, and the others go on
+            except Exception as error:  # noqa: BLE001 - it stays claimed, and the others go on
                 traceback.print_exc()
+                if is_out_of_memory(error):  # for the adapters in training took it
+                    time.sleep(10)
+                    shop.give_up(piece)
             seconds[piece.kind] = 1.2 * (time.time() - began)
         elif last or time.time() > until:
             return
