@@ -105,7 +105,7 @@ def make_data(shape: ModelShape, tokens: int, examples: int = 512) -> Any:
 
 
 def jobs(count: int, steps: int, rows: int, folder: Path) -> list[Any]:
-    from autotune.pipeline.packed.slots import AdapterJob
+    from autotune.pipeline.packed.job import AdapterJob
 
     return [
         AdapterJob(AdapterParams(RANK, 16.0, 1e-4 * (1 + i), steps=steps, batch_size=rows), folder / f"{i}", seed=i)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from autotune.pipeline.frozen_base import load_frozen
-from autotune.pipeline.packed.slots import AdapterJob
+from autotune.pipeline.packed.job import AdapterJob
 from autotune.pipeline.peft_training import train_through_peft
 from autotune.pipeline.recipe import TrainingState
 from search_spaces.adapter import AdapterParams

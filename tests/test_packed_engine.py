@@ -17,7 +17,7 @@ from autotune.pipeline import batching
 from autotune.pipeline.frozen_base import load_frozen
 from autotune.pipeline.packed import engine, pack
 from autotune.pipeline.packed.engine import train_packed
-from autotune.pipeline.packed.slots import AdapterJob
+from autotune.pipeline.packed.job import AdapterJob
 from autotune.pipeline.recipe import TrainResult
 from tests import tiny
 from tests.packing import DIFFERENT, STOPS_AT, alone, distance, frozen, jobs, weights

@@ -10,6 +10,7 @@ import pytest
 
 from autotune.errors import TrainingError
 from autotune.pipeline import stages
+from autotune.pipeline.packed.job import AdapterJob
 from tests import tiny
 from tests.packing import weights
 from tests.test_train import DATA, PARAMS
@@ -21,8 +22,9 @@ def test_each_folder_is_what_a_training_alone_writes(tmp_path: Path) -> None:
     wanted = [PARAMS, replace(PARAMS, variant="dora", rank=3), replace(PARAMS, learning_rate=1e30)]
     wanted += [replace(PARAMS, rank=4, dropout=0.1, base_precision="nf4"), replace(PARAMS, targets="qv", steps=5)]
     outs = [tmp_path / str(i) for i in range(len(wanted))]
-    found = stages.make_adapters(base, tmp_path / "data.json", wanted, outs, seed=3, threads=1)
-    assert [error is None for error in found] == [True, True, False, True, True]
+    jobs = [AdapterJob(params, out, seed=3) for params, out in zip(wanted, outs, strict=True)]
+    found = stages.make_adapters(base, tmp_path / "data.json", jobs, threads=1)
+    assert [isinstance(seconds, float) for seconds in found] == [True, True, False, True, True]
     assert isinstance(found[2], TrainingError)
     assert not outs[2].exists()
     for params, out in zip(wanted, outs, strict=True):

@@ -30,7 +30,7 @@ def assemble(point: Path, base: Path, adapter: Path, out: Path, report: Report =
     start = time.perf_counter()
     layout = read_layout(point)
     with MergedWeights(base, adapter) as weights:
-        _require_places(weights, layout, adapter)
+        require_places(weights, layout, adapter)
         touched = {c.places[0].file for c in layout.weights if weights.changes(c.weight)}
         for file in (point / ARTIFACT_FOLDER).rglob("*"):
             if file.is_file() and file.name not in touched:
@@ -61,7 +61,8 @@ def _write(weights: MergedWeights, floats: str, changed: list[ChangedWeight], so
                     weight_files.write_at(file, place.offset, array)
 
 
-def _require_places(weights: MergedWeights, layout: Layout, adapter: Path) -> None:
+def require_places(weights: MergedWeights, layout: Layout, adapter: Path) -> None:
+    """Raises AssemblyError when the adapter changes what has no place in an artifact of this layout."""
     known = {part.module for c in layout.weights for part in c.weight.parts}
     without = sorted(weights.modules() - known)
     if without:

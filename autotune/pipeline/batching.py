@@ -199,7 +199,7 @@ def packed_example_losses(
     result = [[(0.0, 0)] * len(examples) for _ in range(copies)]
     # Sorted by length, so that little is padding.
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt) + len(examples[i].answer))
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for at in range(0, len(order), batch_size):
             indices = order[at : at + batch_size]
             batch = make_batch([examples[i] for i in indices] * copies, device)
@@ -211,7 +211,8 @@ def packed_example_losses(
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
+    """Dropout off for this block; the model's mode is as before afterwards."""
     was_training = model.training
     set_training(model, False)
     try:
@@ -222,11 +223,18 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 def _row_losses(model: Any, batch: Batch) -> torch.Tensor:
     """Summed cross-entropy [rows] of each row's answer tokens."""
-    hidden = _hidden(model, batch)
-    size = _chunk(model)
-    parts = zip(torch.split(hidden, size), torch.split(batch.target, size), strict=True)
-    losses = torch.cat([cross_entropy(head_logits(model, h), t, reduction="none") for h, t in parts])
+    losses = torch.cat([
+        cross_entropy(logits, batch.target[part], reduction="none") for part, logits in answer_logits(model, batch)
+    ])
     return losses.new_zeros(len(batch.ids)).index_add_(0, batch.row, losses)
+
+
+def answer_logits(model: Any, batch: Batch) -> Iterator[tuple[slice, torch.Tensor]]:
+    """fp32 logits [part, vocab] where an answer token is next, a part of the batch's positions at a time."""
+    hidden, size = _hidden(model, batch), _chunk(model)
+    for start in range(0, len(hidden), size):
+        part = slice(start, min(start + size, len(hidden)))
+        yield part, head_logits(model, hidden[part])
 
 
 def mean_loss(losses: Sequence[tuple[float, int]]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,9 @@ from autotune.pipeline.quantize import quantize
 from search_spaces.deploy import Algorithm
 
 Array = np.ndarray[Any, Any]
+
+#: Matrix rows unpacked at a time: a large head's working copies stay small.
+_ROWS = 8192
 
 #: Precision of an exported graph's float tensors → its numpy type.
 FLOATS: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -67,6 +70,35 @@ def encode(matrix: Array, encoding: Encoding, name: str = "a weight") -> tuple[A
                                 "learning rate or alpha keeps them small")
         return (np.ascontiguousarray(matrix.T).astype(np.float16),)
     return (np.ascontiguousarray(matrix.T),)
+
+
+def decode(arrays: Sequence[Array], encoding: Encoding, columns: int) -> Array:
+    """The fp32 matrix [out, in] that the arrays of ``encode`` stand for; ``columns`` is its width before padding.
+
+    A weight is scale · (level - zero point), as MatMulNBits and GatherBlockQuantized take it.
+    """
+    if encoding.kind != "nbits":
+        return np.ascontiguousarray(arrays[0].T.astype(np.float32))
+    packed, scales = arrays[0], arrays[1]
+    rows, blocks = scales.shape
+    matrix = np.empty((rows, columns), np.float32)
+    for start in range(0, rows, _ROWS):
+        part = slice(start, min(start + _ROWS, rows))
+        levels = _unpack(packed[part].reshape(part.stop - start, -1), encoding.bits).astype(np.float32)
+        whole = levels.reshape(part.stop - start, blocks, encoding.block)
+        zeros = np.float32(2 ** (encoding.bits - 1)) if len(arrays) < 3 else (
+            _unpack(arrays[2][part], encoding.bits)[:, :blocks, None].astype(np.float32))
+        whole -= zeros
+        whole *= scales[part].astype(np.float32)[:, :, None]
+        matrix[part] = whole.reshape(part.stop - start, -1)[:, :columns]
+    return matrix
+
+
+def _unpack(packed: Array, bits: int) -> Array:
+    """Bytes [rows, n] as levels [rows, n · 8 / bits], the low nibble first."""
+    if bits == 8:
+        return packed
+    return np.stack((packed & 15, packed >> 4), axis=-1).reshape(len(packed), -1)
 
 
 def shapes(rows: int, columns: int, encoding: Encoding, io: Any) -> tuple[tuple[tuple[int, ...], Any], ...]:

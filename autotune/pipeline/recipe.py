@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from autotune.errors import TrainingError
+from autotune.pipeline.rungs import training_steps
 from autotune.pipeline.tokens import Example
 from search_spaces.adapter import AdapterParams
 
@@ -40,13 +41,6 @@ class TrainResult:
     losses: tuple[float, ...]
     valid_loss: float
     curve: tuple[tuple[int, float], ...]
-
-
-def training_steps(params: AdapterParams, examples: int) -> int:
-    """Optimizer steps: ``steps`` where given, else ``epochs`` (fractions count) over that many examples."""
-    if params.steps is not None:
-        return params.steps
-    return max(1, round(params.epochs * math.ceil(examples / params.batch_size)))
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

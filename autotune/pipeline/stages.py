@@ -20,6 +20,7 @@ from search_spaces.deploy import DeployParams
 if TYPE_CHECKING:
     from autotune.errors import TrainingError
     from autotune.pipeline.base_model import ModelSource
+    from autotune.pipeline.packed.job import AdapterJob
     from autotune.pipeline.point import ArtifactInfo
     from autotune.pipeline.recipe import TrainResult
     from autotune.stats import Measurement
@@ -59,23 +60,31 @@ def make_adapter(
 
 
 def make_adapters(
-    base: Path, data: Path, params: Sequence[AdapterParams], outs: Sequence[Path], seed: int, threads: int | None,
-    report: Report = silent,
-) -> list[TrainingError | None]:
-    """What ``make_adapter`` makes, for several adapters trained together: the i-th in ``outs[i]``, or why it is not."""
+    base: Path, data: Path, jobs: Sequence[AdapterJob], threads: int | None, report: Report = silent,
+) -> list[float | TrainingError]:
+    """What ``make_adapter`` makes, for several adapters trained together, each as far as its job says.
+
+    Gives the seconds of each, what they shared shared out; or why it is not made. Raises what ``train_adapters`` does.
+    """
     from autotune.errors import TrainingError
-    from autotune.pipeline.train import AdapterJob, train_adapters
+    from autotune.pipeline.train import train_adapters
 
-    jobs = [AdapterJob(own, out, seed) for own, out in zip(params, outs, strict=True)]
     results = train_adapters(base, TokenizedData.load(data), jobs, report=report, threads=threads)
-    for result, out in zip(results, outs, strict=True):
+    for result, job in zip(results, jobs, strict=True):
         if not isinstance(result, TrainingError):
-            _write_training(result, out)
-    return [result if isinstance(result, TrainingError) else None for result in results]
+            before = 0 if job.resume is None else _read_training(job.resume)["steps"]
+            _write_training(result, job.out, before)
+    return [result if isinstance(result, TrainingError) else result.seconds for result in results]
 
 
-def _write_training(result: TrainResult, out: Path) -> None:
-    record = {k: v for k, v in asdict(result).items() if k != "adapter"}
+def _read_training(adapter: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((adapter / TRAINING_FILE).read_text(encoding="utf-8"))
+    return record
+
+
+def _write_training(result: TrainResult, out: Path, resumed_at: int = 0) -> None:
+    """``steps`` and the losses are of the whole training; ``seconds`` of the steps after ``resumed_at`` alone."""
+    record = {k: v for k, v in asdict(result).items() if k != "adapter"} | {"resumed_at": resumed_at}
     (out / TRAINING_FILE).write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -93,6 +102,25 @@ def make_point(
     from autotune.pipeline import point
 
     _write_info(out, point.make_point(template, base, out, params, provider, context_length))
+
+
+def make_judgement(
+    base: Path, data: Path, adapter: Path, points: Mapping[DeployParams, Path], rows: int, threads: int | None,
+    out: Path,
+) -> None:
+    """How an adapter answers at most ``rows`` validation rows, at full precision and as each of the points rounds."""
+    from autotune.pipeline.frozen_base import resolve_device
+    from autotune.pipeline.judge import judge
+    from autotune.pipeline.judgement import write
+    from autotune.pipeline.recipe import spread
+    from autotune.pipeline.resident import frozen_base
+    from autotune.pipeline.train import torch_settings
+    from objectives.accuracy import build_trie
+
+    tokens = TokenizedData.load(data)
+    trie = build_trie(tokens.label_ids, tokens.eos_id) if tokens.task == "choice" else None
+    with torch_settings(threads, resolve_device()), frozen_base(base, "fp32") as model:
+        write(judge(model, base, adapter, spread(tokens.valid, rows), trie, points), out)
 
 
 def check_tokenizer(template: Path, base_name: str, rows: Sequence[Example], chat: bool, out: Path) -> None:

@@ -16,11 +16,12 @@ from autotune.errors import TrainingError
 from autotune.pipeline.batching import evaluate_loss
 from autotune.pipeline.frozen_base import quiet, resolve_device, supported_base_precisions
 from autotune.pipeline.packed.engine import train_packed
-from autotune.pipeline.packed.slots import AdapterJob
+from autotune.pipeline.packed.job import AdapterJob
 from autotune.pipeline.peft_training import train_through_peft
 from autotune.pipeline.progress import Report, silent
-from autotune.pipeline.recipe import TrainResult, is_out_of_memory, out_of_memory, training_steps
+from autotune.pipeline.recipe import TrainResult, is_out_of_memory, out_of_memory
 from autotune.pipeline.resident import frozen_base
+from autotune.pipeline.rungs import pausable, training_steps
 from autotune.pipeline.tokens import TokenizedData
 from search_spaces.adapter import AdapterParams
 
@@ -78,7 +79,7 @@ def train_adapters(
     if not data.train:
         raise TrainingError("no training rows; at least one is needed")
     results: dict[int, TrainResult | TrainingError] = {}
-    with quiet(), _torch_settings(threads, resolve_device(device)):
+    with quiet(), torch_settings(threads, resolve_device(device)):
         for precision in dict.fromkeys(job.params.base_precision for job in jobs):
             wanted = [i for i, job in enumerate(jobs) if job.params.base_precision == precision]
             began = time.monotonic()
@@ -92,23 +93,10 @@ def train_adapters(
     return [results[i] for i in range(len(jobs))]
 
 
-def packs(config: Any, params: AdapterParams) -> bool:
-    """Whether an adapter on a base of this configuration can train beside others and be the same.
-
-    Not with DoRA, whose magnitudes need W + BA of each adapter; nor on an int8 base, which rounds activations by
-    what is in the whole batch; nor where the base itself drops activations out, by random numbers of its own.
-    """
-    own_dropout = any(
-        name.endswith(("dropout", "pdrop")) and isinstance(value, float) and value > 0
-        for name, value in vars(config).items()
-    )
-    return params.variant != "dora" and params.base_precision != "int8" and not own_dropout
-
-
 def _train(
     model: Any, base: Path, data: TokenizedData, jobs: Sequence[AdapterJob], report: Report, width: int | None
 ) -> list[TrainResult | TrainingError]:
-    packed = [i for i, job in enumerate(jobs) if packs(model.config, job.params)]
+    packed = [i for i, job in enumerate(jobs) if pausable(job.params, vars(model.config))]
     found = train_packed(model, base, data, [jobs[i] for i in packed], report=report, width=width) if packed else []
     results = dict(zip(packed, found, strict=True))
     for i, job in enumerate(jobs):
@@ -141,7 +129,7 @@ def _later(result: TrainResult | TrainingError, seconds: float) -> TrainResult |
 
 
 @contextmanager
-def _torch_settings(threads: int | None, device: torch.device) -> Iterator[None]:
+def torch_settings(threads: int | None, device: torch.device) -> Iterator[None]:
     """PyTorch's threads for this block, and its random state as before afterwards."""
     before = torch.get_num_threads()
     on_gpu = [device.index or 0] if device.type == "cuda" else []

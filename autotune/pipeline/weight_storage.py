@@ -18,7 +18,7 @@ DOMAIN = "com.microsoft"
 Stored = dict[str, tuple[Encoding, tuple[str, ...]]]
 
 #: Weights smaller than this stay fp32: norms and biases cost nothing and are the most sensitive.
-_FP16_FROM_BYTES = 64 * 1024
+FP16_FROM_BYTES = 64 * 1024
 
 
 def quantize_matmuls(
@@ -62,7 +62,7 @@ def store_as_fp16(model: Any) -> Stored:
     caches = {id(value) for value in graph.rope_caches(model)}
     for value in list(model.graph.initializers.values()):
         tensor = value.const_value
-        if tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < _FP16_FROM_BYTES or id(value) in caches:
+        if tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < FP16_FROM_BYTES or id(value) in caches:
             continue
         if not fits_fp16(tensor.numpy()):
             continue

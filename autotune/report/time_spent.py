@@ -13,6 +13,7 @@ _STAGES = {
     "base": "preparing the base model", "data": "tokenizing the data", "tokenizer": "checking the tokenizer",
     "template": "exporting the base model", "point": "building the base model's artifacts",
     "probe": "measuring time and memory", "verify": "comparing logits with PyTorch", "train": "training adapters",
+    "rung": "training adapters part of the way", "judge": "judging adapters",
     "assemble": "assembling artifacts", "answers": "scoring answers", "certify": "measuring the finalists again",
 }
 

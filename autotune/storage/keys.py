@@ -36,6 +36,18 @@ def adapter(base: Key, data: Key, params: AdapterParams, seed: int) -> Key:
     return make_key("adapter", 2, {"base": str(base), "data": str(data), "params": params.flat(), "seed": seed}, _TRAIN)
 
 
+def rung(base: Key, data: Key, params: AdapterParams, seed: int, step: int, last: bool) -> Key:
+    """An adapter paused after ``step`` of its steps. At the last one it is the adapter itself, by the very key."""
+    whole = adapter(base, data, params, seed)
+    return whole if last else make_key("rung", 1, {"adapter": str(whole), "step": step}, _TRAIN)
+
+
+def judgement(trained: Key, points: Mapping[str, Key], rows: int) -> Key:
+    """``points`` are those whose roundings are judged, by the rounding's label."""
+    return make_key("judge", 1, {"adapter": str(trained), "points": {n: str(key) for n, key in points.items()},
+                                 "rows": rows}, (*_ASSEMBLE, "transformers"))
+
+
 def template(base: Key, params: TemplateParams) -> Key:
     return make_key("template", 1, {"base": str(base), "params": asdict(params)}, _EXPORT)
 

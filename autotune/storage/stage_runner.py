@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,17 @@ from autotune.errors import AssemblyError, ExportError, StageError, TrainingErro
 from autotune.machine_lock import MachineLock
 from autotune.pipeline import stages
 from autotune.pipeline.base_model import ModelSource
+from autotune.pipeline.packed.job import AdapterJob
 from autotune.pipeline.progress import Report
+from autotune.pipeline.roundings import roundings
+from autotune.pipeline.rungs import RungJob
 from autotune.pipeline.template_params import TemplateParams
 from autotune.pipeline.tokens import TokenizedData
 from autotune.questions import Target
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.storage import keys
+from autotune.storage.several import make_several
 from autotune.storage.store import Entry, Key, Store
 from autotune.targets.local import run_probe
 from autotune.workers import Worker
@@ -74,6 +79,55 @@ class StageRunner:
         return self._stored("train", key, "training", lambda out, report: self._worker.run(
             stages.make_adapter, base.path, data.path / stages.DATA_FILE, params, out, seed, threads,
             error=TrainingError, on_progress=report, reporting=True))
+
+    def rungs(
+        self, base: Entry, data: Entry, jobs: Sequence[RungJob], threads: int | None
+    ) -> list[Entry | StageError]:
+        """Each adapter trained to its rung, what is missing together and from the latest earlier rung in the store.
+
+        One that cannot be trained has its error in the place of an entry, and costs the others nothing. Earlier rungs
+        stay in the store; ``autotune gc`` frees them.
+        """
+        names = [keys.rung(base.key, data.key, job.params, job.seed, job.step, job.last) for job in jobs]
+        named = dict(zip(names, jobs, strict=True))
+
+        def train(folders: Mapping[Key, Path], report: Report) -> list[float | TrainingError]:
+            work = [self._adapter_job(base, data, named[key], out) for key, out in folders.items()]
+            return self._worker.run(stages.make_adapters, base.path, data.path / stages.DATA_FILE, work, threads,
+                                    error=TrainingError, on_progress=report, reporting=True)
+
+        def produce(folders: Mapping[Key, Path], report: Report) -> dict[Key, float | StageError]:
+            try:
+                return dict(zip(folders, train(folders, report), strict=True))
+            except TrainingError as error:
+                if len(folders) == 1:
+                    return dict.fromkeys(folders, error)
+            # Which of them the whole batch failed for, if not for being one, shows when each is alone.
+            outcomes: dict[Key, float | StageError] = {}
+            for key, out in folders.items():
+                shutil.rmtree(out)
+                out.mkdir()
+                outcomes |= produce({key: out}, report)
+            return outcomes
+
+        found = self._stored_several({key: "train" if job.last else "rung" for key, job in named.items()},
+                                     f"training {len(named)} adapter{'s' * (len(named) != 1)}", produce)
+        return [found[key] for key in names]
+
+    def judgement(
+        self, base: Entry, data: Entry, trained: Entry, points: Mapping[DeployParams, Entry], rows: int,
+        threads: int | None,
+    ) -> Entry:
+        """How an adapter answers validation rows, at most ``rows``, at full precision and as each of the points rounds.
+
+        ``points`` are the base's own artifacts; ``pipeline.judgement.read`` gives what the entry holds.
+        """
+        judged = {shared.label: params for shared, params in roundings(points).items()}
+        key = keys.judgement(trained.key, {name: points[params].key for name, params in judged.items()}, rows)
+        folders = {params: points[params].path for params in judged.values()}
+        return self._stored("judge", key, "judging", lambda out, report: self._worker.run(
+            stages.make_judgement, base.path, data.path / stages.DATA_FILE, trained.path, folders, rows, threads, out,
+            error=AssemblyError))
 
     def template(self, base: Entry, params: TemplateParams) -> Entry:
         """ModelBuilder's graph of the base, for all precisions."""
@@ -191,13 +245,9 @@ class StageRunner:
             with self._terminal.stage(title, self._took.get(stage)) as report:
                 entry = self.store.make(key, lambda out: produce(out, report), parents, during=holding)
         except OSError as error:
-            self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=str(error))
-            failed = StageError(f"{error.strerror or error}: {error.filename or self.store.root}")
-            failed.stage = stage
-            raise failed from error
+            raise self._disk_failure(stage, [key], error) from error
         except BaseException as error:
-            reason = error.reason if isinstance(error, StageError) else type(error).__name__
-            self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)
+            self._say_failed(stage, key, error)
             raise
         # From where it held the machine's lock: waiting for others is no cost of the stage.
         seconds = 0.0 if entry.cached else span["ended"] - span["began"]
@@ -206,6 +256,50 @@ class StageRunner:
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
                            cached=entry.cached, timed=timed, **{name: round(at, 3) for name, at in span.items()})
         return entry
+
+    def _stored_several(
+        self, wanted: Mapping[Key, str], title: str,
+        produce: Callable[[Mapping[Key, Path], Report], Mapping[Key, float | StageError]],
+    ) -> dict[Key, Entry | StageError]:
+        """Entries made in one go, ``wanted`` gives the stage of each; the seconds of their events are their shares."""
+        for key, stage in wanted.items():
+            self._folder.event(event="stage_start", stage=stage, key=str(key))
+        try:
+            with self._terminal.stage(title) as report:
+                found = make_several(self.store, wanted, lambda folders: produce(folders, report),
+                                     during=self._machine.working)
+        except OSError as error:
+            raise self._disk_failure(next(iter(wanted.values())), wanted, error) from error
+        except BaseException as error:
+            for key, stage in wanted.items():
+                self._say_failed(stage, key, error)
+            raise
+        for key, stage in wanted.items():
+            entry = found[key]
+            if isinstance(entry, StageError):
+                self._say_failed(stage, key, entry)
+            else:
+                self._folder.event(event="stage_end", stage=stage, key=str(key), cached=entry.cached, timed=False,
+                                   seconds=0.0 if entry.cached else round(entry.seconds, 3))
+        return found
+
+    def _adapter_job(self, base: Entry, data: Entry, job: RungJob, out: Path) -> AdapterJob:
+        """From the latest earlier rung that is in the store, to this one."""
+        earlier = (self.store.get(keys.rung(base.key, data.key, job.params, job.seed, step, False))
+                   for step in job.earlier)
+        start = next((entry.path for entry in earlier if entry), None)
+        return AdapterJob(job.params, out, job.seed, None if job.last else job.step, start)
+
+    def _say_failed(self, stage: str, key: Key, error: BaseException) -> None:
+        reason = error.reason if isinstance(error, StageError) else type(error).__name__
+        self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)
+
+    def _disk_failure(self, stage: str, wanted: Iterable[Key], error: OSError) -> StageError:
+        for key in wanted:
+            self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=str(error))
+        failed = StageError(f"{error.strerror or error}: {error.filename or self.store.root}")
+        failed.stage = stage
+        return failed
 
 
 def _the(made: Sequence[T]) -> T:

@@ -149,19 +149,35 @@ class Store:
         entered under the entry's own lock, and waiting for it is not counted in ``seconds``.
         Whatever ``produce`` raises passes through, and leaves nothing behind.
         """
-        with self._locked(key):
+        with self.opened(key) as found:
+            if isinstance(found, Entry):
+                return found
+            with during():
+                start = time.perf_counter()
+                produce(found)
+                return self.finish(key, found, time.perf_counter() - start, parents)
+
+    @contextmanager
+    def opened(self, key: Key, timeout: float = -1) -> Iterator[Entry | Path]:
+        """The entry, or the empty folder to make it in, for ``finish``; under the entry's lock for this block.
+
+        Raises filelock's Timeout when another process holds the lock for longer than ``timeout`` (s; -1: for ever).
+        """
+        with self._locked(key, timeout):
             entry = self._read_or_clear(key, verify=False)
             if entry:
-                return entry
-            with self._workspace(key) as folder, during():
-                start = time.perf_counter()
-                produce(folder)
-                seconds = time.perf_counter() - start
-                commit(folder, _facts(key, seconds), self._hashes(parents))
-                target = self.path(key)
-                folder.rename(target)
-                fsync_folder(target.parent)
-            return Entry(key, target, seconds, cached=False)
+                yield entry
+                return
+            with self._workspace(key) as folder:
+                yield folder
+
+    def finish(self, key: Key, folder: Path, seconds: float, parents: Sequence[Entry] = ()) -> Entry:
+        """Make the folder that ``opened`` gave, and that is complete now, the entry."""
+        commit(folder, _facts(key, seconds), self._hashes(parents))
+        target = self.path(key)
+        folder.rename(target)
+        fsync_folder(target.parent)
+        return Entry(key, target, seconds, cached=False)
 
     def drop(self, key: Key, unused_since: float | None = None) -> bool:
         """Forget an entry and free its disk, unless another process works on it just now.

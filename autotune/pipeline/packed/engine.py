@@ -20,9 +20,10 @@ from autotune.pipeline.batching import mean_loss, packed_example_losses, set_tra
 from autotune.pipeline.packed import checkpoint
 from autotune.pipeline.packed.batch import PackedBatch
 from autotune.pipeline.packed.batch import pack as pack_batch
+from autotune.pipeline.packed.job import AdapterJob
 from autotune.pipeline.packed.pack import Pack, plain_backward
 from autotune.pipeline.packed.sites import Matrices, fresh_matrices, master_dtype
-from autotune.pipeline.packed.slots import AdapterJob, Slot
+from autotune.pipeline.packed.slots import Slot
 from autotune.pipeline.packed.speed import Quickening, Speed, fast_attention
 from autotune.pipeline.packed.width import WidthSearch, depends_on_length, plan_on_gpu, saved_bytes, widest
 from autotune.pipeline.progress import Report, silent
@@ -171,6 +172,7 @@ class _Engine:
             return slot.matrices
         if slot.job.resume is not None:
             matrices = checkpoint.resume(slot, slot.job.resume)
+            self._total -= slot.state.step
         else:
             slot.rng.manual_seed(slot.job.seed)
             matrices = fresh_matrices(slot.sites, slot.rank, master_dtype(self._model), slot.rng)

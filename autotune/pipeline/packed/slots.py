@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from autotune.pipeline.batching import endless_batches
+from autotune.pipeline.packed.job import AdapterJob
 from autotune.pipeline.packed.sites import Matrices, Site, find_sites
 from autotune.pipeline.peft_format import lora_scale
 from autotune.pipeline.recipe import TrainingState
 from autotune.pipeline.tokens import Example, TokenizedData
-from search_spaces.adapter import AdapterParams
-
-
-@dataclass(frozen=True)
-class AdapterJob:
-    """An adapter to train into the folder ``out``.
-
-    With ``until`` it pauses after that many steps of its schedule: ``out`` is then an adapter like any other, and
-    beside it lies what ``resume``, the same folder in a later job, goes on from exactly.
-    """
-
-    params: AdapterParams
-    out: Path
-    seed: int
-    until: int | None = None
-    resume: Path | None = None
 
 
 class Slot:
