@@ -1,9 +1,11 @@
-"""Records a table of real measurements, for replays of searches: many adapters, at many rungs and deploy points.
+r"""Records a table of real measurements, for replays of searches: many adapters, at many rungs and deploy points.
 
-    python benchmarks/replay/record_table.py plan --base HF_FOLDER --train T.jsonl --valid V.jsonl --test E.jsonl --work W
+    python benchmarks/replay/record_table.py plan --base HF_FOLDER --train T.jsonl --valid V.jsonl --test E.jsonl \
+        --work W
     python benchmarks/replay/record_table.py train --base HF_FOLDER --work W --records R.json.gz
-    python benchmarks/replay/record_table.py measure --run RUN --store STORE --base HF_FOLDER --work W --costs C.json
-    python benchmarks/replay/record_table.py join --work W --records R.json.gz … --costs C.json --out TABLE.json.gz
+    python benchmarks/replay/record_table.py measure --base HF_FOLDER --work W --costs FOLDER
+    python benchmarks/replay/record_table.py join --base HF_FOLDER --work W --records R.json.gz … --costs FOLDER \
+        --out TABLE.json.gz
 
 ``train`` wants a GPU and many cores: adapters train packed there, and are paused, judged and kept at each rung; after
 the last one the artifacts of every deploy point are assembled and asked the validation and test rows, by ONNX Runtime
@@ -32,6 +34,11 @@ from benchmarks.replay.drawing import POINTS, RUNGS, Plan, draw  # noqa: E402
 from benchmarks.replay.workshop import Workshop, read_json  # noqa: E402
 
 PROMPT, ANSWER = "### Text: {phrase}\n### The tone is:\n", "{tone}"
+COSTS = (
+    "Measured on the costs' machine: template, points, probes (latency and size), assembling, judging 64 rows, asking "
+    "94 rows, from which asking all of them follows. Training follows from steps that were measured (provenance.step). "
+    "Pieces that others disturbed count by processor seconds over threads instead of the clock."
+)
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -44,7 +51,8 @@ def plan(args: argparse.Namespace) -> None:
                      encoding="utf-8")
     data, warnings = load_data(
         args.base, train=str(train.resolve()), valid=str(args.valid.resolve()), test=str(args.test.resolve()),
-        base_dir=args.work, prompt=PROMPT, answer=ANSWER, chat=False, task="choice", labels=None, max_tokens=args.context,
+        base_dir=args.work, prompt=PROMPT, answer=ANSWER, chat=False, task="choice", labels=None,
+        max_tokens=args.context,
     )
     for warning in warnings:
         print(warning)
@@ -159,6 +167,37 @@ def write_records(shop: Workshop, file: Path, chosen: Sequence[int]) -> None:
     print(f"{file}: {', '.join(f'{len(found[kind])} {kind}' for kind in ('training', 'judged', 'answers'))}")
 
 
+def measure(args: argparse.Namespace) -> None:
+    """Seconds of each piece of work on this machine, and the deploy points' latency and size."""
+    from benchmarks.replay.costs import Costs
+
+    args.costs.mkdir(parents=True, exist_ok=True)
+    costs = Costs(Workshop(args.work, args.base), args.costs.resolve(), args.threads)
+    costs.measure(args.only, time.time() + args.seconds)
+
+
+def join(args: argparse.Namespace) -> None:
+    """The table out of records and costs."""
+    from autotune.run_folder import environment
+    from benchmarks.replay.joining import Join, write_table
+
+    joined = Join(Workshop(args.work, args.base), args.records, args.costs, args.threads)
+    about, made = environment(), joined.settings
+    recorder = f"{made['gpu'] or 'no GPU'}, {made['machine']['cores_logical']} cores of {made['machine']['cpu']}"
+    notes = [args.note.read_text(encoding="utf-8").strip()] if args.note else []
+    table = joined.table({
+        "command": "python benchmarks/replay/record_table.py plan, train, measure, join",
+        "machines": {"training": recorder, "answers": recorder,
+                     "costs": f"{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB, "
+                     f"{args.threads} threads"},
+        "versions": {"recorded": made["versions"], "costs": about["libraries"]},
+        "date": time.strftime("%Y-%m-%d"),
+        "costs": COSTS, "notes": notes,
+    })
+    write_table(table, args.out)
+    print(f"{args.out}: {len(table['adapters'])} adapters, {args.out.stat().st_size} bytes")
+
+
 def _chosen(args: argparse.Namespace, count: int) -> list[int]:
     start, _, stop = args.adapters.partition(":")
     return list(range(count))[int(start or 0) : int(stop or count)]
@@ -167,7 +206,8 @@ def _chosen(args: argparse.Namespace, count: int) -> list[int]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, do in (("plan", plan), ("train", train), ("records", records), ("work", work)):
+    for name, do in (("plan", plan), ("train", train), ("records", records), ("work", work),
+                     ("measure", measure), ("join", join)):
         own = commands.add_parser(name, help=(do.__doc__ or "").splitlines()[0])
         own.set_defaults(do=do)
         own.add_argument("--work", type=Path, required=True, help="the folder that it all happens in")
@@ -180,7 +220,18 @@ def arguments() -> argparse.Namespace:
             own.add_argument("--seed", type=int, default=0)
             own.add_argument("--context", type=int, default=1024, help="tokens")
             continue
-        own.add_argument("--threads", type=int, default=2, help="of each worker")
+        own.add_argument("--threads", type=int, default=2, help="of each worker, or that are measured")
+        if name in ("measure", "join"):
+            own.add_argument("--costs", type=Path, required=True, help="a folder")
+        if name == "join":
+            own.add_argument("--records", type=Path, nargs="+", required=True, help="what train wrote")
+            own.add_argument("--note", type=Path, help="a text for the table's provenance")
+            own.add_argument("--out", type=Path, required=True, help="the table, .json.gz")
+            continue
+        if name == "measure":
+            own.add_argument("--only", nargs="+", default=[""], help="pieces whose names begin so")
+            own.add_argument("--seconds", type=float, default=1e9, help="after which nothing more is begun")
+            continue
         own.add_argument("--pieces", type=int, nargs="+", default=[0, 1, 2, 3], help="of the rows, see drawing.PIECES")
         own.add_argument("--adapters", default=":", help="which of them, as in a slice: 0:26")
         if name in ("train", "records"):
