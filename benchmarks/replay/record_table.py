@@ -79,7 +79,7 @@ def first_of_each(lines: Sequence[str], count: int) -> list[str]:
 
 def train(args: argparse.Namespace) -> None:
     """Everything that needs the GPU or many cores, for as long as there is time; then the records so far."""
-    from benchmarks.replay.bench import TRAINED, say, train_all
+    from benchmarks.replay.recorder import TRAINED, say, train_all
 
     shop = Workshop(args.work, args.base)
     until = time.time() + args.seconds
@@ -142,7 +142,7 @@ def work(args: argparse.Namespace) -> None:
     if args.cores:
         os.sched_setaffinity(0, [int(core) for core in args.cores.split(",")])
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    from benchmarks.replay.bench import Worker
+    from benchmarks.replay.recorder import Worker
 
     shop = Workshop(args.work, args.base)
     Worker(shop, args.threads, args.pieces, _chosen(args, len(shop.plan.adapters)), args.judge).run(args.until)
@@ -156,7 +156,7 @@ def records(args: argparse.Namespace) -> None:
 
 def write_records(shop: Workshop, file: Path, chosen: Sequence[int]) -> None:
     """What was recorded so far, in one file."""
-    from benchmarks.replay.bench import settings
+    from benchmarks.replay.recorder import settings
 
     found: dict[str, Any] = {"settings": settings(), "adapters": list(chosen), "written": time.strftime("%Y-%m-%d")}
     for kind in ("training", "judged", "answers"):

@@ -48,9 +48,6 @@ class Workshop:
     def point(self, label: str) -> Path:
         return self.root / "points" / label
 
-    def head(self, number: int) -> Path:
-        return self.root / "heads" / f"{number}.npz"
-
     def rung(self, adapter: int, rung: int) -> Path:
         """The adapter's folder after a rung, counted from 0."""
         return self.root / "adapters" / str(adapter) / str(rung)

@@ -7,27 +7,25 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from autotune.errors import AutotuneError, TrainingError
 from autotune.pipeline import stages
-from autotune.pipeline.encode import Encoding, encode
+from autotune.pipeline.batching import mean_loss
 from autotune.pipeline.frozen_base import load_frozen
-from autotune.pipeline.point import read_layout
+from autotune.pipeline.judge import judge
 from autotune.pipeline.recipe import training_steps
 from autotune.pipeline.template_params import template_params
 from autotune.pipeline.train import AdapterJob, train_adapters
 from autotune.questions import Target, probe_request
 from autotune.targets.local import run_probe
 from benchmarks.replay.drawing import FP16_ASKED, ROUNDED_AT, rung_steps
-from benchmarks.replay.roundings import Roundings, head_encoding
 from benchmarks.replay.workshop import Piece, Workshop, fresh_folder, read_json, work_off, write_json
+from objectives.accuracy import build_trie
 from search_spaces.deploy import DeployParams
 
 PROVIDER = "cpu"
@@ -116,8 +114,6 @@ class Worker:
     def _preparing(self) -> Iterator[Piece]:
         shop = self.shop
         yield Piece("template", "template", shop.template, self._template)
-        for number, encoding in enumerate(self._heads):
-            yield Piece("head", f"head-{number}", shop.head(number), partial(self._head, number, encoding))
         if shop.template.exists():
             for point in shop.plan.points:
                 folder = shop.point(point.label)
@@ -141,39 +137,14 @@ class Worker:
                                 self.shop.answers(n, point.label, piece), partial(self._ask, n, point, piece))
 
     @cached_property
-    def _heads(self) -> list[Encoding]:
-        found = dict.fromkeys(head_encoding(point) for point in self.shop.plan.points)
-        return [encoding for encoding in found if encoding.kind == "nbits"]
-
-    @cached_property
-    def _roundings(self) -> Roundings:
-        model = load_frozen(self.shop.base, "fp32")
-        heads = {}
-        for number, encoding in enumerate(self._heads):
-            with np.load(self.shop.head(number)) as arrays:
-                heads[encoding] = tuple(torch.from_numpy(arrays[name]) for name in sorted(arrays.files))
-        layouts = {point: read_layout(self.shop.point(point.label)) for point in self.shop.plan.points}
-        return Roundings(model, self.shop.base, layouts, heads)
+    def _model(self) -> Any:
+        return load_frozen(self.shop.base, "fp32")
 
     def _template(self) -> None:
         wanted = template_params(self.shop.plan.points[0], PROVIDER, self.shop.plan.context)
         out = fresh_folder(self.shop.template)
         stages.make_template(self.shop.base, out, wanted)
         out.replace(self.shop.template)
-
-    def _head(self, number: int, encoding: Encoding) -> None:
-        from safetensors import safe_open
-
-        from autotune.pipeline.architectures import tensor_files
-
-        name = "model.embed_tokens.weight"
-        with safe_open(tensor_files(self.shop.base)[name], framework="pt") as file:
-            matrix = file.get_tensor(name).float().numpy()
-        arrays = encode(matrix, encoding, name)
-        out = fresh_folder(self.shop.head(number))
-        np.savez(out / "arrays.npz", **{f"{place}": array for place, array in enumerate(arrays)})
-        (out / "arrays.npz").replace(self.shop.head(number))
-        out.rmdir()
 
     def _point(self, point: DeployParams) -> None:
         out = fresh_folder(self.shop.point(point.label))
@@ -186,13 +157,15 @@ class Worker:
         shop, began = self.shop, time.time()
         fraction, valid = shop.plan.rungs[rung], shop.data.valid
         rows = [*valid, *shop.data.test] if fraction == 1 else list(valid)
-        found = self._roundings.judge(shop.rung(adapter, rung), shop.data, rows, fraction in ROUNDED_AT)
+        points = {p: shop.point(p.label) for p in shop.plan.points} if fraction in ROUNDED_AT else {}
+        trie = build_trie(shop.data.label_ids, shop.data.eos_id)
+        found = judge(self._model, shop.base, shop.rung(adapter, rung), rows, trie, points)
         write_json(shop.judged(adapter, rung), {
             "seconds": time.time() - began,
-            "points": {label: {
-                "right": bits(answers.right[: len(valid)]), "test": bits(answers.right[len(valid) :]),
-                "loss": sum(answers.losses[: len(valid)]) / sum(len(row.answer) for row in valid),
-            } for label, answers in found.items()},
+            "points": {rounded.label: {
+                "right": bits(judged.right[: len(valid)]), "test": bits(judged.right[len(valid) :]),
+                "loss": mean_loss(judged.losses[: len(valid)]),
+            } for rounded, judged in found.items()},
         })
 
     def _ask(self, adapter: int, point: DeployParams, piece: int) -> None:
@@ -246,7 +219,3 @@ def settings() -> dict[str, Any]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"machine": machine(), "versions": {**versions(genai_version()), "torch": torch.__version__}, "gpu": gpu}
-
-
-def describe(point: DeployParams) -> dict[str, Any]:
-    return asdict(point)
