@@ -84,18 +84,26 @@ class Space:
 
         variant = pick("variant", "lora")
         rank = int(pick("rank", 16))
+        # rsLoRA divides alpha by sqrt(rank); keeping `scale` the factor that acts on B·A
+        # lets both variants share one range.
+        divisor = math.sqrt(rank) if variant == "rslora" else rank
         if "scale" in self.adapter:
             scale = float(pick("scale", 1.0))
-            # rsLoRA divides alpha by sqrt(rank); keeping `scale` the factor that acts on B·A
-            # lets both variants share one range.
-            alpha = scale * (math.sqrt(rank) if variant == "rslora" else rank)
+            alpha = scale * divisor
         else:
             alpha = float(pick("alpha", 2 * rank))
+            scale = alpha / divisor
+        if "rate_scale" in self.adapter:
+            # What a step moves the weights by follows rate × scale: asked for as one number, its best value hardly
+            # depends on the scale, which two numbers along a ridge would have to find out together.
+            learning_rate = float(pick("rate_scale", 2e-4)) / scale
+        else:
+            learning_rate = float(pick("learning_rate", 2e-4))
         steps = int(pick("steps", 0)) if "steps" in self.adapter else None
         return AdapterParams(
             rank=rank,
             alpha=alpha,
-            learning_rate=float(pick("learning_rate", 2e-4)),
+            learning_rate=learning_rate,
             targets=pick("targets", "all-linear"),
             # DoRA's norm is recomputed for every dropout mask, which doubles its cost.
             dropout=float(pick("dropout", 0.0)) if variant != "dora" else 0.0,
@@ -121,6 +129,8 @@ class Space:
     def nearest_values(self, wanted: Mapping[str, Value]) -> dict[str, Value]:
         """``wanted`` moved into the space: the closest choice, or the bound; constants left out."""
         inside: dict[str, Value] = {}
+        if "learning_rate" in wanted and "scale" in wanted:
+            wanted = {**wanted, "rate_scale": float(wanted["learning_rate"]) * float(wanted["scale"])}
         for name, dimension in self.adapter.items():
             if name not in wanted:
                 continue
@@ -146,7 +156,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
 # name → (smallest, largest, whole numbers only)
 _NUMBERS: dict[str, tuple[float, float, bool]] = {
     "rank": (1, 1024, True), "alpha": (1e-3, 1e5, False), "scale": (1e-3, 1e3, False),
-    "learning_rate": (1e-8, 1.0, False), "dropout": (0.0, 0.9, False), "epochs": (0.01, 1000, False),
+    "learning_rate": (1e-8, 1.0, False), "rate_scale": (1e-8, 10.0, False), "dropout": (0.0, 0.9, False),
+    "epochs": (0.01, 1000, False),
     "steps": (1, 1_000_000, True), "batch_size": (1, 4096, True),
 }
 ADAPTER_DIMENSIONS: tuple[str, ...] = (*_NUMBERS, *_WORDS)
@@ -156,6 +167,9 @@ _DEPLOY_ACCEPTED: dict[str, tuple[Value, ...]] = {
     "share_embedding": (True, False),
 }
 _QUANTIZED_ONLY = ("algorithm", "block_size", "symmetric", "int8_where", "accuracy_level", "share_embedding")
+_KEYS = ("preset", "adapter", "deploy")
+#: Two ways to say one thing.
+_EITHER = (("alpha", "scale"), ("epochs", "steps"), ("learning_rate", "rate_scale"))
 _RANGE_KEYS = ("low", "high", "log")
 
 
@@ -169,21 +183,32 @@ def load_preset(name: str) -> Any:
     return yaml.safe_load(resources.files("search_spaces.presets").joinpath(f"{name}.yaml").read_text("utf-8"))
 
 
+def overlaid(preset: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+    """A preset in which the dimensions and recipes of ``own`` stand in place of its own."""
+    if not isinstance(own.get("adapter", {}), Mapping):
+        return {**preset, **own}
+    mine = own.get("adapter", {})
+    replaced = {*mine, *(a for pair in _EITHER for a, b in (pair, pair[::-1]) if b in mine)}
+    return {**preset, **own, "adapter": {**{k: v for k, v in preset["adapter"].items() if k not in replaced}, **mine}}
+
+
 def parse_space(raw: Any) -> tuple[Space | None, list[SpaceProblem]]:
-    """A preset's name or the dimensions themselves → Space, with every problem found.
+    """A preset's name, the dimensions themselves, or a preset with some of them replaced → Space, with every problem.
 
     The Space is None exactly when there are problems.
     """
-    if isinstance(raw, str):
-        if raw not in preset_names():
-            return None, [SpaceProblem("", f"no preset named {raw!r}{_hint(raw, preset_names())}",
+    where, name = ("preset", raw["preset"]) if isinstance(raw, Mapping) and "preset" in raw else ("", raw)
+    if where or isinstance(name, str):
+        if name not in preset_names():
+            return None, [SpaceProblem(where, f"no preset named {name!r}{_hint(str(name), preset_names())}",
                                        f"one of {', '.join(preset_names())}, or dimensions inline")]
-        raw = load_preset(raw)
+        raw = overlaid(load_preset(name), raw) if where else load_preset(name)
     if not isinstance(raw, Mapping):
-        return None, [SpaceProblem("", f"a {type(raw).__name__}", "a preset's name or {adapter: …, deploy: …}")]
+        return None, [SpaceProblem("", f"a {type(raw).__name__}",
+                                   "a preset's name, {adapter: …, deploy: …}, or {preset: …, adapter: …}")]
     problems = [
-        SpaceProblem(str(key), f"unknown key{_hint(str(key), ('adapter', 'deploy'))}", "adapter, deploy")
-        for key in raw if key not in ("adapter", "deploy")
+        SpaceProblem(str(key), f"unknown key{_hint(str(key), _KEYS)}", ", ".join(_KEYS))
+        for key in raw if key not in _KEYS
     ]
     adapter = _parse_adapter(raw.get("adapter"), problems)
     deploy = _parse_deploy(raw.get("deploy"), problems)
@@ -214,7 +239,7 @@ def _parse_adapter(raw: Any, problems: list[SpaceProblem]) -> dict[str, Dimensio
                             for v in bad)
             if values and not bad:
                 dimensions[name] = Choice(tuple(dict.fromkeys(values)))
-    for one, other in (("alpha", "scale"), ("epochs", "steps")):
+    for one, other in _EITHER:
         if one in raw and other in raw:
             problems.append(SpaceProblem(f"adapter.{other}", f"given beside {one}", f"{one} or {other}, not both"))
     return dimensions

@@ -8,7 +8,8 @@ from typing import Any
 import optuna
 import pytest
 
-from autotune.search.proposals import Proposals, open_study
+from autotune.search.asking import Known
+from autotune.search.proposals import Expected, Proposals, open_study
 from autotune.search.schedule import first_points
 from search_spaces.space import Space, parse_space
 
@@ -93,3 +94,74 @@ def test_limits_reach_the_sampler(tmp_path: Path) -> None:
     tell(proposals, found)
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert study.trials[0].constraints == {"accuracy >= 0.5": pytest.approx(-0.4, abs=0.2)}
+
+
+def test_several_adapters_are_under_way_and_a_restart_finds_them(tmp_path: Path) -> None:
+    batch = open_proposals(tmp_path).propose(6)
+    assert len({params for _, params in batch}) == 6
+    again = open_proposals(tmp_path)
+    assert [(t.number, p) for t, p in again.under_way()] == [(t.number, p) for t, p in batch]
+    again.fail(batch[2][0], "the loss is not finite")
+    again.stop(batch[4][0], "stopped at 1/5 of its steps", Expected((0.6, 0.5), {"accuracy >= 0.7": 0.1}))
+    assert [a.reason for a in again.adapters()] == [
+        None, None, "the loss is not finite", None, "stopped at 1/5 of its steps", None]
+    assert len(again.under_way()) == 4
+    assert again.count() == 6
+
+
+def test_batches_of_one_process_are_those_of_another(tmp_path: Path) -> None:
+    found = []
+    for name, restart in (("a", False), ("b", True)):
+        (tmp_path / name).mkdir()
+        proposals, seen = open_proposals(tmp_path / name), []
+        for _ in range(3):
+            for one in proposals.propose(4):
+                seen.append(one[1])
+                tell(proposals, one)
+            proposals = open_proposals(tmp_path / name) if restart else proposals
+        found.append(seen)
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 12
+
+
+def test_a_stopped_adapter_is_marked_and_still_teaches(tmp_path: Path) -> None:
+    proposals = open_proposals(tmp_path)
+    trial, _ = proposals.propose(1)[0]
+    proposals.stop(trial, "stopped at 1/5 of its steps", Expected((0.6, 0.5), {"accuracy >= 0.7": 0.1}))
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert study.trials[0].state == optuna.trial.TrialState.PRUNED
+    assert study.trials[0].user_attrs["expected big"] == "0.600"
+    assert proposals.known() == [Known(study.trials[0].params, (0.6, 0.5), {"accuracy >= 0.7": 0.1})]
+
+
+def test_what_is_forecast_of_adapters_under_way_moves_the_next_ones(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    asked = []
+    for name, sign in (("a", 1), ("b", -1)):
+        proposals = open_proposals(tmp_path / name)
+        begun = proposals.propose(12)
+        quality = {t.number: sign * p.learning_rate for t, p in begun}
+        asked.append(proposals.propose(8, {n: Expected((q, q), {}) for n, q in quality.items()}))
+    mean = [sum(p.learning_rate for _, p in found) / 8 for found in asked]
+    assert mean[0] > mean[1]
+
+
+def test_a_warm_start_begins_with_the_best_of_an_earlier_run(tmp_path: Path) -> None:
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "later").mkdir()
+    earlier = open_proposals(tmp_path / "earlier")
+    for _ in range(10):
+        found = earlier.next()
+        assert found is not None
+        tell(earlier, found)
+    best = sorted(earlier.known(), key=lambda k: -k.values[0] if k.values else 0)[:4]
+    later = open_proposals(tmp_path / "later", seed=5)
+    foreign = Known({"rank": 512, "learning_rate": 1e-4}, (2.0, 2.0))
+    later.warm_start([*earlier.known(), foreign])
+    again = open_proposals(tmp_path / "later", seed=5)  # what was kept, is kept
+    rates = [p.learning_rate for _, p in again.propose(4)]
+    assert rates == [k.params["learning_rate"] for k in best]
+    again.warm_start([])
+    assert [p.learning_rate for _, p in open_proposals(tmp_path / "later").propose(2)] != rates[:2]
+    assert again.count() == 6

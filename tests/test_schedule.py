@@ -8,6 +8,7 @@ from autotune.search.schedule import (
     Spent,
     ask_seed,
     first_points,
+    judged_points,
     may_train,
     missing_pairs,
     needed_right,
@@ -106,3 +107,10 @@ def test_what_is_still_to_be_measured_forbids_stopping() -> None:
 
 def test_cheapest_evidence_comes_first_and_ties_have_an_order() -> None:
     assert scoring_order([FP16, INT8, INT4], {FP16: 30.0, INT8: 9.0, INT4: 9.0}) == [INT4, INT8, FP16]
+
+
+def test_points_to_judge_span_the_sizes_in_even_steps() -> None:
+    points = {str(size): {"size_mb": float(size)} for size in (300, 100, 500, 200, 400)}
+    assert judged_points(points, 3) == ("500", "300", "100")
+    assert judged_points(points, 1) == ("100",)
+    assert judged_points(points, 8) == ("500", "400", "300", "200", "100")

@@ -113,8 +113,48 @@ def test_points_move_into_the_space() -> None:
     assert inside == {"rank": 8, "learning_rate": 3e-4, "targets": "mlp"}
 
 
+def test_learning_rate_and_scale_are_one_axis_with_the_scale_beside_it() -> None:
+    parsed, problems = parse_space({"adapter": {"rate_scale": 1e-3, "learning_rate": 1e-4}, "deploy": []})
+    assert parsed is None
+    assert "adapter.rate_scale" in [p.where for p in problems]
+    chosen = space(rank=16, rate_scale={"low": 1e-4, "high": 1e-2, "log": True}, scale={"low": 0.5, "high": 4.0},
+                   variant=["lora", "rslora"])
+    for variant, divisor in (("lora", 16), ("rslora", 4)):
+        found = chosen.suggest(Recorder(rate_scale=2e-3, scale=2.0, variant=variant))
+        assert found.learning_rate == pytest.approx(1e-3)
+        assert found.alpha == 2 * divisor
+    inside = chosen.nearest_values({"learning_rate": 5e-4, "scale": 2.0, "rank": 16})
+    assert inside == {"rate_scale": pytest.approx(1e-3), "scale": 2.0}
+
+
 def test_the_number_of_adapters_is_known_where_it_is_finite() -> None:
     assert space(rank={"low": 4, "high": 7}, targets=["qv", "mlp"]).adapter_count() == 8
     assert space(rank=8, learning_rate={"low": 1e-4, "high": 1e-3}).adapter_count() == math.inf
     assert space(rank=8).adapter == {"rank": Choice((8,))}
     assert space(rank={"low": 4, "high": 64, "log": True}).adapter["rank"] == Range(4, 64, True, True)
+
+
+def test_a_preset_with_something_replaced_keeps_the_rest() -> None:
+    whole, none = parse_space("quick")
+    changed, problems = parse_space({"preset": "quick", "adapter": {"steps": 200, "alpha": 16, "rank": 4}})
+    assert whole
+    assert changed
+    assert not none
+    assert not problems
+    assert changed.deploy == whole.deploy
+    assert set(changed.adapter) == set(whole.adapter) - {"epochs", "scale"} | {"steps", "alpha"}
+    assert changed.adapter["rank"] == Choice((4,))
+    assert changed.adapter["learning_rate"] == whole.adapter["learning_rate"]
+    other, problems = parse_space({"preset": "quick", "deploy": [{"precision": "fp32"}]})
+    assert other
+    assert other.adapter == whole.adapter
+    assert [p.precision for p in other.deploy] == ["fp32"]
+
+
+def test_mistakes_in_a_preset_with_something_replaced_are_named() -> None:
+    assert parse_space({"preset": "quik"})[1][0] == (
+        "preset", "no preset named 'quik', did you mean 'quick'?",
+        f"one of {', '.join(preset_names())}, or dimensions inline")
+    where = [p.where for p in parse_space({"preset": "quick", "adapter": [1], "deplo": 1})[1]]
+    assert where == ["deplo", "adapter"]
+    assert parse_space({"preset": 3})[1][0].where == "preset"

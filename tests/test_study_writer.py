@@ -22,6 +22,7 @@ CHOICE = Draft(
     name="tone", model="org/name", files={"train": "a.jsonl"}, rows={"train": 9}, prompt="### Text: {text}\n",
     answer="{tone}", task="choice", labels=[("joy", 0.6), ("no", 0.4)], constraints=["accuracy >= 0.6"], threads=2,
     prompt_tokens=20, answer_tokens=3, max_tokens=None)
+LONG = dataclasses.replace(CHOICE, steps=200, epochs_steps=815)
 GENERATE = dataclasses.replace(CHOICE, task="generate", labels=[], constraints=[], max_tokens=2048)
 NASTY = ["yes", "1", "null", "a: b", "a #b", "- a", "{a}", "'q\"", " lead", "x\ny", "\x85", "\u2028", "\ufeff", "😀",
          "~", "%", "@user", "x" * 300 + " y" * 300]
@@ -32,7 +33,7 @@ def resolved(text: str, folder: Path) -> Any:
     return resolve_config(yaml.safe_load(text), "study.yaml", folder)
 
 
-@pytest.mark.parametrize("draft", [CHOICE, GENERATE])
+@pytest.mark.parametrize("draft", [CHOICE, LONG, GENERATE])
 def test_every_key_stands_in_the_file(draft: Draft, tmp_path: Path) -> None:
     text = study_text(draft)
     other = {"choice": {"max_new_tokens", "stop", "from", "direction", "metric"},
@@ -50,7 +51,16 @@ def commented(text: str) -> Iterator[tuple[int, str]]:
             yield number, line.replace("# ", "", 1)
 
 
-@pytest.mark.parametrize("draft", [CHOICE, GENERATE])
+def test_a_first_look_at_many_rows_takes_fewer_steps(tmp_path: Path) -> None:
+    short, long = (resolved(study_text(draft), tmp_path).space for draft in (CHOICE, LONG))
+    assert long.adapter["steps"].values == (200,)
+    assert "epochs" in short.adapter
+    assert "epochs" not in long.adapter
+    assert long.deploy == short.deploy
+    assert "815" in study_text(LONG)
+
+
+@pytest.mark.parametrize("draft", [CHOICE, LONG, GENERATE])
 def test_every_line_that_is_commented_out_can_be_taken_as_it_is(draft: Draft, tmp_path: Path) -> None:
     text = study_text(draft)
     for split in ("valid", "test"):

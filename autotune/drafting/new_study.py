@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import unicodedata
@@ -30,6 +31,9 @@ MODELS = "org/name on the hub, a model's folder, a .gguf file, or package:NAME"
 _NO_TEMPLATE = ". [ ] ! : { }"
 #: Tokens of prompt and answer that the study file's default allows, less what an estimate may be wrong by.
 _DEFAULT_TOKENS, _ESTIMATE_ERROR = 1024, 1.5
+
+#: The preset's epochs and batch size, and the steps that a first look may take of an adapter: minutes on two cores.
+_EPOCHS, _BATCH, _FIRST_LOOK = 2, 8, 200
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ def draft(
     longest = _ESTIMATE_ERROR * max(p + a for p, a in zip(prompts, answers, strict=True))
     choice = chosen.task == "choice"
     total = examined.labels.total()
+    trained = cut_splits(examined.rows["train"], examined.prompts["train"], examined.rows.keys())["train"]
+    steps = _EPOCHS * math.ceil(len(trained) / _BATCH)
     return Draft(
         name=name, model=model, rows={split: len(rows) for split, rows in examined.rows.items()},
         files={split: relative_to(str(path), base_dir) for split, path in examined.files.items()},
@@ -166,6 +172,7 @@ def draft(
         constraints=limits, threads=_threads(), prompt_tokens=_percentile(prompts, 0.5),
         answer_tokens=max(answers) + 1 if choice else 8 * (_percentile(answers, 0.99) // 8 + 1),
         max_tokens=None if longest <= _DEFAULT_TOKENS else 1 << (int(longest) - 1).bit_length(),
+        steps=_FIRST_LOOK if steps > _FIRST_LOOK else None, epochs_steps=steps,
     )
 
 

@@ -20,7 +20,8 @@ class Draft:
     """What a new study says. ``files`` are by split, as the study file names them; ``rows`` count theirs.
 
     ``labels`` are label and share of the rows, the most frequent first, empty for task ``generate``. The token
-    counts are estimates; ``max_tokens`` is None where the default is enough.
+    counts are estimates; ``max_tokens`` is None where the default is enough. ``steps`` is how long an adapter trains
+    where the preset's own epochs would take too long for a first look, ``epochs_steps`` how many steps those are.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Draft:
     prompt_tokens: int
     answer_tokens: int
     max_tokens: int | None
+    steps: int | None = None
+    epochs_steps: int = 0
 
 
 Line = tuple[str, str]
@@ -106,7 +109,7 @@ def _target(draft: Draft) -> Iterator[Line]:
 
 def _search(draft: Draft) -> Iterator[Line]:
     metric = _EXACT[draft.task == "generate"]
-    yield "space: quick", "what is tried: quick, edge-cpu, full, gpu, or adapter: and deploy: inline"
+    yield from _space(draft)
     other = ("; also macro_f1" if draft.task == "choice" else
              "; for long answers evaluate:NAME, module:function")
     yield f"objectives: [{metric}, latency_ms.p50, size_mb]", f"what is weighed{other}"
@@ -117,6 +120,17 @@ def _search(draft: Draft) -> Iterator[Line]:
     yield "  # trials: 20", "adapters times deploy points"
     yield "  # time: 1h", ""
     yield "# policy: most-accurate", "which model of the front is chosen: or fastest, smallest, knee"
+
+
+def _space(draft: Draft) -> Iterator[Line]:
+    what = "what is tried: quick, edge-cpu, full, gpu, or adapter: and deploy: inline"
+    if draft.steps is None:
+        yield "space: quick", what
+        return
+    yield "space:", what
+    yield "  preset: quick", "what stands below replaces the preset's own"
+    yield "  adapter:", ""
+    yield f"    steps: {draft.steps}", f"of 8 rows; for a first look: epochs: 2 would be {draft.epochs_steps}"
 
 
 def _limits(expressions: Sequence[str], hints: Sequence[str]) -> Iterator[Line]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
+from optuna.samplers import PartialFixedSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autotune.pareto import Direction
 from autotune.report.terminal import describe
 from autotune.report.wording import number
-from autotune.search.schedule import ask_seed, first_points
+from autotune.search.asking import Known, ask, best_first, given
+from autotune.search.schedule import first_points
 from search_spaces.adapter import AdapterParams
-from search_spaces.space import Space
+from search_spaces.space import Space, Value
 
 ADAPTER = "adapter"
 #: The system attribute that autotune reads back; user attributes are for people, who see them all.
@@ -25,58 +28,126 @@ RECORD = "autotune"
 #: Why a trial was stopped or failed; attributes are shown by the alphabet, and this one should come early.
 END_REASON = "end_reason"
 _BASELINE = "baseline"
-_DUPLICATE = "duplicate_of"
-_DUPLICATES_BEFORE_GIVING_UP = 50
+_EXPECTED = "expected"
+_WARM = "warm_start"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the sampler is told of an adapter that was not scored everywhere: its forecast."""
+
+    values: tuple[float, ...]
+    violations: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """An adapter of the proposal study. ``reason``: why it was stopped or failed; None while it goes on or is
+    complete."""
+
+    number: int
+    params: AdapterParams
+    running: bool
+    reason: str | None
 
 
 class Proposals:
-    """Asks Optuna for adapters: expert points first, then TPE with constraints; no adapter twice.
+    """Asks for adapters: warm-start points, expert points, then TPE with constraints; no adapter twice.
 
-    A proposal that a dead process left running is handed out again, so its adapter is not lost.
+    Several may be under way at a time. An adapter that a dead process left running is still under way, so it is not
+    lost.
     """
 
     def __init__(self, study: optuna.Study, space: Space, seed: int) -> None:
         self._study = study
         self._space = space
         self._seed = seed
-        self._first = first_points(space)
+        self._experts = first_points(space)
 
     def count(self) -> int:
-        """Adapters proposed so far, duplicates not counted."""
+        """Adapters proposed so far."""
         return len(self._proposed())
 
     def running(self) -> bool:
         """Whether an adapter was begun and not scored everywhere."""
-        return any(
-            ADAPTER in recorded(t)
-            for t in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        )
+        return bool(self.under_way())
+
+    def adapters(self) -> list[Proposed]:
+        """Every adapter proposed, in the order of the proposals."""
+        return [
+            Proposed(t.number, _adapter(t), t.state == TrialState.RUNNING, t.user_attrs.get(END_REASON))
+            for t in self._proposed()
+        ]
+
+    def under_way(self) -> list[tuple[Trial, AdapterParams]]:
+        """The adapters that were begun and neither told, stopped nor failed."""
+        return [(self.trial(p.number), p.params) for p in self.adapters() if p.running]
+
+    def trial(self, number: int) -> Trial:
+        return Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
     def next(self) -> tuple[Trial, AdapterParams] | None:
-        """The next adapter to train, or None when the space holds no further one."""
-        for left in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if ADAPTER in recorded(left):
-                return Trial(self._study, left._trial_id), _adapter(left)
-            self._study.tell(left.number, state=TrialState.FAIL)  # died before it had its parameters
-        for _ in range(_DUPLICATES_BEFORE_GIVING_UP):
-            known = {_adapter(t): t.number for t in self._proposed()}
-            if len(known) >= self._space.adapter_count():
-                return None
-            trial = self._ask(len(known))
-            params = self._space.suggest(trial)
-            if params not in known:
-                keep(trial, **{ADAPTER: params.flat()})
-                trial.set_user_attr(ADAPTER, describe(params))
-                return trial, params
-            trial.set_user_attr(_DUPLICATE, known[params])
-            self._study.tell(trial, state=TrialState.FAIL)
-        return None
+        """The adapter under way, or the next one to train; None when the space holds no further one."""
+        return next(iter(self.under_way() or self.propose(1)), None)
+
+    def propose(self, count: int, expected: Mapping[int, Expected] | None = None) -> list[tuple[Trial, AdapterParams]]:
+        """``count`` new adapters, each proposed with the ones before it in mind; fewer when the space holds no more.
+
+        ``expected``: what is forecast of adapters under way, by the number of their trial. The others under way count
+        as begun without any result (see `asking.Known`).
+        """
+        self._close_unfinished_asks()
+        found = []
+        for _ in range(count):
+            proposed = self._proposed()
+            first = self._first()
+            known = [_known(t, (expected or {}).get(t.number)) for t in proposed if t.state != TrialState.FAIL]
+            asked = ask(
+                self._space, [*known, *self._earlier()], {_adapter(t) for t in proposed},
+                _directions(self._study), self._seed,
+                fixed=first[len(proposed)] if len(proposed) < len(first) else None, startup=max(6, len(first)),
+            )
+            if asked is None:
+                break
+            trial = fixed_ask(self._study, asked.params, asked.distributions)
+            keep(trial, **{ADAPTER: asked.adapter.flat()})
+            trial.set_user_attr(ADAPTER, describe(asked.adapter))
+            found.append((trial, asked.adapter))
+        return found
 
     def tell(self, trial: Trial, values: Sequence[float], violations: Mapping[str, float]) -> None:
         """What came of an adapter: its objectives, and the violation of each limit (at most 0: held)."""
         for expr, violation in violations.items():
             trial.set_constraint(expr, violation)
         self._study.tell(trial, list(values))
+
+    def stop(self, trial: Trial, reason: str, expected: Expected) -> None:
+        """End an adapter before its last rung: PRUNED, with what was forecast of it, which the sampler goes on learning
+        from. People see the values marked as expected."""
+        keep(trial, **{_EXPECTED: [list(expected.values), dict(expected.violations)]})
+        for name, value in zip(self._study.metric_names or [], expected.values, strict=False):
+            trial.set_user_attr(f"expected {name}", number(value))
+        trial.set_user_attr(END_REASON, reason)
+        self._study.tell(trial, state=TrialState.PRUNED)
+
+    def warm_start(self, earlier: Sequence[Known], first: int = 4, comparable: bool = True) -> None:
+        """Begin where an earlier run of the same base model ended: its ``first`` best adapters are proposed first.
+
+        ``comparable``: it answered the same rows, so its values teach the sampler, too. Points outside this space
+        tell nothing and are left out. Kept in the study, and only by the first call before any proposal.
+        """
+        if self._proposed() or _WARM in self._notes():
+            return
+        usable = [k for k in earlier if given(self._space, k.params)]
+        points = best_first(usable, _directions(self._study), first)
+        self._study._storage.set_study_system_attr(self._study._study_id, RECORD, as_json({**self._notes(), _WARM: {
+            "first": [dict(p) for p in points],
+            "known": [[dict(k.params), list(k.values), dict(k.violations)] for k in usable if k.values] * comparable,
+        }}))
+
+    def known(self) -> list[Known]:
+        """What this study knows of its own adapters, for a later run's ``warm_start``."""
+        return [k for t in self._proposed() if (k := _known(t, None)).values is not None]
 
     def note_baseline(self, trial: Trial, values: Mapping[str, float], shown: Sequence[str] = ()) -> None:
         """Keep what an adapter scored at the highest precision, which relative limits may rest on; people see those
@@ -99,17 +170,36 @@ class Proposals:
     def _proposed(self) -> list[FrozenTrial]:
         return [t for t in self._study.get_trials(deepcopy=False) if ADAPTER in recorded(t)]
 
-    def _ask(self, known: int) -> Trial:
-        # Asks that came to nothing as their process died are not counted: an unbroken run would have none.
-        number = sum(ADAPTER in recorded(t) or _DUPLICATE in t.user_attrs
-                     for t in self._study.get_trials(deepcopy=False))
-        sampler: BaseSampler = TPESampler(
-            multivariate=True, group=True, seed=ask_seed(self._seed, number), n_startup_trials=max(6, len(self._first))
-        )
-        if known < len(self._first) and number == known:
-            sampler = PartialFixedSampler(dict(self._first[known]), sampler)
-        self._study.sampler = sampler
-        return self._study.ask()
+    def _first(self) -> list[Mapping[str, Value]]:
+        warm = self._notes().get(_WARM, {}).get("first", [])
+        return [*warm, *(p for p in self._experts if p not in warm)]
+
+    def _earlier(self) -> list[Known]:
+        warm = self._notes().get(_WARM, {}).get("known", [])
+        return [Known(params, tuple(values), violations) for params, values, violations in warm]
+
+    def _notes(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._study._storage.get_study_system_attrs(self._study._study_id).get(RECORD, {})
+        return found
+
+    def _close_unfinished_asks(self) -> None:
+        """Trials of a process that died before they had their adapter."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if ADAPTER not in recorded(trial):
+                self._study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _known(trial: FrozenTrial, expected: Expected | None) -> Known:
+    if trial.state == TrialState.COMPLETE:
+        return Known(trial.params, tuple(trial.values), trial.constraints)
+    if trial.state == TrialState.PRUNED:
+        values, violations = recorded(trial)[_EXPECTED]
+        return Known(trial.params, tuple(values), violations)
+    return Known(trial.params, expected.values, expected.violations) if expected else Known(trial.params)
+
+
+def _directions(study: optuna.Study) -> list[Direction]:
+    return ["maximize" if d == StudyDirection.MAXIMIZE else "minimize" for d in study.directions]
 
 
 def _adapter(trial: FrozenTrial) -> AdapterParams:

@@ -85,6 +85,21 @@ def scoring_order(points: Sequence[DeployParams], cost: Mapping[DeployParams, fl
     return sorted(points, key=lambda point: (cost[point], point.label))
 
 
+def judged_points(points: Mapping[str, Mapping[str, float]], most: int) -> tuple[str, ...]:
+    """The labels of ``most`` deploy points, from the largest artifact to the smallest in even steps.
+
+    Each rounding that is judged at a rung takes about as long as a part of the rung's training. What the points
+    between do to an adapter follows from those judged, and from what artifacts of other adapters scored at them.
+    """
+    ordered = sorted(points, key=lambda label: (-points[label]["size_mb"], label))
+    if len(ordered) <= most:
+        return tuple(ordered)
+    if most == 1:
+        return (ordered[-1],)
+    steps = (len(ordered) - 1) / (most - 1)
+    return tuple(ordered[round(i * steps)] for i in range(most))
+
+
 def needed_right(
     rows: int, known: Mapping[str, float], complete: Sequence[Mapping[str, float]],
     objectives: Sequence[tuple[str, Direction]], constraints: Sequence[Constraint],

@@ -1,0 +1,136 @@
+"""The next piece of work of a search with fidelities: pure, the same for the same state.
+
+One rule orders everything that could be done, scoring a pair, training an adapter on, beginning a new one: *the most
+expected hypervolume per second*. An adapter's forecast (`search.forecast`) and the front so far give what finishing
+it is expected to add to the front (`search.volume`); what is left of its training, judging and scoring is the cost.
+So adapters stop and go on as in freeze-thaw optimization (Swersky, Snoek & Adams 2014, arXiv 1406.3896),
+asynchronously and without brackets, as in ASHA (Li et al. 2018, arXiv 1810.05934), whose rule, the best third of each
+rung goes on, knows neither how sure a ranking is nor what a deploy point costs; its multi-objective form (Schmucker
+et al. 2021, arXiv 2106.12639) sorts by dominance (Deb et al. 2002), to which the expected hypervolume adds how much a
+place on the front is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autotune.search.path import Path, paths
+from autotune.search.rungs import Finish, Plan, Propose, Score, State, Train, Work
+from autotune.search.settling import settled
+from autotune.search.view import View
+
+#: So many adapters are begun before any is trained on, the search's first picture of what adapters differ by.
+FIRST = 4
+#: The search may end for want of expected gain once so many adapters were proposed and so many reached their last rung.
+ENOUGH_ADAPTERS, ENOUGH_FINISHED = 8, 2
+
+
+@dataclass(frozen=True)
+class Option:
+    """Work that could be done: expected hypervolume, the seconds it takes to get it, and the shortest useful part's."""
+
+    work: Work
+    gain: float
+    seconds: float
+    hope: float
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """More is better. Where nothing can be expected to meet the limits, the nearest miss is looked for."""
+        return self.gain / max(self.seconds, 1e-9), self.hope
+
+
+def next_work(state: State, plan: Plan) -> Work:
+    """What to do next. Call it anew after each piece of work, with what came of it in ``state``."""
+    if over := _over(state, plan):
+        return Finish(over)
+    view = View.of(state, plan)
+    if decided := settled(view):
+        return decided
+    possible = list(_options(view))
+    fitting = [o for o in possible if view.fits(o.work)]
+    if not fitting:
+        return Finish(_why_none(view, bool(possible)))
+    best = max(fitting, key=lambda o: o.order)
+    if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
+        return Finish(idle)
+    return best.work
+
+
+def _over(state: State, plan: Plan) -> str | None:
+    budget, spent = plan.budget, state.spent
+    if budget.trials is not None and spent.trials >= budget.trials:
+        return f"the budget of {budget.trials} trials is used up"
+    if budget.time_s is not None and spent.seconds + plan.costs.reserve >= budget.time_s:
+        return f"the time budget of {budget.time_s:.0f} s is used up"
+    return None
+
+
+def _options(view: View) -> Iterator[Option]:
+    starting = len(view.alive) + len(view.ended) < FIRST
+    fresh = view.fresh()
+    if fresh and starting:
+        yield _propose(view, fresh)
+        return
+    if beginning := [n for n, p in paths(view).items() if p.rung == 0 and not view.trained(n)]:
+        # What was proposed is begun before anything else: its first rung is what the proposal was counted on.
+        group = tuple(beginning[:view.plan.width])
+        yield Option(Train(group, 0), 1.0, 1.0, 0.0)
+        if view.fits(Train(group, 0)):
+            return
+    yield from _scores(view)
+    yield from _trainings(view)
+    if fresh:
+        yield _propose(view, fresh)
+
+
+def _scores(view: View) -> Iterator[Option]:
+    for number in view.at_last_rung:
+        for label in view.open_points(number):
+            gain, hope = view.gain(number, only=label), view.hope(number, only=label)
+            yield Option(Score(number, label), gain, view.score_s(label), hope)
+
+
+def _trainings(view: View) -> Iterator[Option]:
+    by_rung: dict[int, list[tuple[int, Path]]] = {}
+    for number, path in paths(view).items():
+        if path.rung or view.trained(number):
+            by_rung.setdefault(path.rung, []).append((number, path))
+    for rung, members in by_rung.items():
+        ranked = sorted(members, key=lambda m: (-view.gain(m[0]) / m[1].seconds, -view.hope(m[0]), m[0]))
+        together = ranked[:view.plan.width]
+        # What trains together costs as one, and the first of the pack decides.
+        number, path = together[0]
+        seconds = path.seconds - path.next_s * (1 - 1 / len(together))
+        yield Option(Train(tuple(n for n, _ in together), rung), view.gain(number), seconds, view.hope(number))
+
+
+def _propose(view: View, count: int) -> Option:
+    return Option(Propose(count), view.gain(None), view.new_s(), view.hope(None))
+
+
+def _idle(view: View, options: list[Option]) -> str | None:
+    """The sentence that ends a search which is not expected to move the front any more."""
+    least, finished = view.plan.least_gain, len(view.finished)
+    enough = len(view.alive) + len(view.ended) >= ENOUGH_ADAPTERS and finished >= ENOUGH_FINISHED
+    if not (enough and least and view.now > 0):
+        return None
+    share = max(o.gain for o in options) / view.now
+    if share >= least:
+        return None
+    return (f"more search is not expected to move the front: the best next adapter adds {100 * share:.2f} % to its "
+            f"hypervolume, less than {100 * least:g} %")
+
+
+def _why_none(view: View, anything: bool) -> str:
+    budget = view.plan.budget
+    if anything and budget.time_s is not None:
+        left = max(0.0, view.left_s)
+        return (f"the time budget of {budget.time_s:.0f} s is used up: {left:.0f} s are left for the search, and "
+                "nothing more would be finished in them")
+    if view.state.exhausted:
+        return "every adapter of the space has been tried"
+    if budget.adapters is not None and view.state.spent.adapters >= budget.adapters:
+        return f"the budget of {budget.adapters} adapters is used up"
+    return "nothing is left to do"

@@ -1,0 +1,157 @@
+"""Searches on a table of measured adapters: what each costs until its front is as good as the table's nearly is.
+
+    python benchmarks/replay/replay.py TABLE --require "accuracy >= 0.7" --require "latency_ms.p50 <= 60" \
+        --require "size_mb <= 400" [--seeds 30] [--only NAME …] [--plot FILE.html] [--record]
+
+A proposal that is not in the table stands for the nearest adapter of it that was not tried yet, the same for every
+search. Fronts are chosen by validation accuracy and valued by test accuracy; see `benchmarks.replay.world.Yardstick`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import optuna
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from autotune.constraints import Constraint, parse
+from benchmarks.record import record
+from benchmarks.replay.others import FanOut, MoAsha, OneByOne
+from benchmarks.replay.ours import Ours
+from benchmarks.replay.table import Table, load
+from benchmarks.replay.world import Enough, World, Yardstick
+
+Curve = list[tuple[float, float]]
+TARGET = 0.95
+
+
+class Search(Protocol):
+    def run(self, world: World, seed: int) -> object: ...
+
+
+OURS = "autotune"
+SEARCHES: Mapping[str, Search] = {
+    OURS: Ours(),
+    "autotune, all training to the end": Ours(rungs=(1.0,)),
+    "autotune, training anew for each point": Ours(fan_out=False),
+    "autotune, sampler without constraints": Ours(constrained=False),
+    "autotune, random proposals": Ours(sampled=False, experts=False),
+    "TPE, fan-out": FanOut("tpe"),
+    "NSGA-II, fan-out": FanOut("nsga2"),
+    "random, fan-out": FanOut("random"),
+    "MO-ASHA, random": MoAsha(),
+    "TPE": OneByOne("tpe"),
+    "NSGA-II": OneByOne("nsga2"),
+    "random": OneByOne("random"),
+}
+
+
+def replay(search: Search, table: Table, limits: Sequence[Constraint], seed: int, yardstick: Yardstick) -> Curve:
+    """(seconds, share of the table's hypervolume) after each scored pair, until the share is `TARGET`."""
+    tally, curve = yardstick.tally(), Curve()
+
+    def enough(scored: tuple[float, int, str]) -> bool:
+        tally.add(scored[1], scored[2])
+        curve.append((scored[0], tally.volume() / yardstick.whole))
+        return curve[-1][1] >= TARGET
+
+    with contextlib.suppress(Enough):
+        search.run(World(table, limits, enough=enough), seed)
+    return curve
+
+
+def cost(curve: Curve) -> float:
+    """Seconds until the target; infinite where the search ended before."""
+    return curve[-1][0] if curve and curve[-1][1] >= TARGET else float("inf")
+
+
+def quartiles(costs: Sequence[float]) -> list[float]:
+    """Some may be infinite, so no interpolation: the first quartile is the value that a quarter does not exceed."""
+    return [float(v) for v in np.quantile(costs, [0.25, 0.5, 0.75], method="inverted_cdf")]
+
+
+def ratio(others: Sequence[float], ours: Sequence[float], resamples: int = 4000) -> tuple[float, float, float]:
+    """How many times the others' median is ours, with the 95 % percentile bootstrap interval over seeds."""
+    rng, n = np.random.default_rng(0), len(ours)
+    medians = [
+        np.quantile(np.asarray(costs)[rng.integers(0, n, (resamples, n))], 0.5, axis=1, method="inverted_cdf")
+        for costs in (others, ours)]
+    low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975], method="inverted_cdf")
+    return quartiles(others)[1] / quartiles(ours)[1], float(low), float(high)
+
+
+def lines(found: Mapping[str, Sequence[Curve]]) -> list[str]:
+    """A Markdown table of costs."""
+    costs = {name: [cost(c) for c in curves] for name, curves in found.items()}
+    head = ("search", "first quartile s", "median s", "third quartile s", "median ÷ autotune's (95 % interval)",
+            "not reached")
+    told = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, values in costs.items():
+        shown = " | ".join("–" if np.isinf(q) else f"{q:.0f}" for q in quartiles(values))
+        against = "1"
+        if name != OURS and OURS in costs:
+            against = "{:.2f} ({:.2f} to {:.2f})".format(*ratio(values, costs[OURS]))
+        told.append(f"| {name} | {shown} | {against} | {sum(map(np.isinf, values))} of {len(values)} |")
+    return told
+
+
+def plot(found: Mapping[str, Sequence[Curve]], file: Path) -> None:
+    """The median share over seconds, of each search, as a page that needs no network."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    end = max(c[-1][0] for curves in found.values() for c in curves)
+    grid = np.geomspace(30, end, 200)
+    for name, curves in found.items():
+        median = [float(np.median([_at(c, t) for c in curves])) for t in grid]
+        figure.add_scatter(x=grid, y=median, name=name, mode="lines", line_shape="hv")
+    figure.update_xaxes(type="log", title="seconds of one machine")
+    figure.update_yaxes(title="share of the table's feasible hypervolume (median)", range=[0, 1.02])
+    figure.write_html(file, include_plotlyjs=True)
+
+
+def _at(curve: Curve, seconds: float) -> float:
+    return max((share for t, share in curve if t <= seconds), default=0.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python benchmarks/replay/replay.py", description=__doc__)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--require", action="append", default=[], metavar="EXPR")
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--only", nargs="*", default=list(SEARCHES), choices=list(SEARCHES), metavar="NAME")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--record", action="store_true", help="append the figures to benchmarks/RESULTS.md")
+    options = parser.parse_args(arguments)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    table, limits = load(options.table), [parse(expr) for expr in options.require]
+    yardstick, found = Yardstick(table, limits), {}
+    for name in options.only:
+        began = time.monotonic()
+        found[name] = [replay(SEARCHES[name], table, limits, seed, yardstick) for seed in range(options.seeds)]
+        print(f"{name}: {time.monotonic() - began:.0f} s for {options.seeds} replays", file=sys.stderr, flush=True)
+    told = lines(found)
+    print("\n".join(told))
+    if options.plot:
+        plot(found, options.plot)
+    if options.record:
+        note = (f"{len(table.adapters)} adapters × {len(table.points)} deploy points of {options.table.name}, "
+                f"{options.seeds} seeds; seconds until the front is worth {TARGET:.0%} of the table's feasible "
+                "hypervolume, chosen on validation rows, valued on test rows")
+        words = arguments if arguments is not None else sys.argv[1:]
+        command = f"python benchmarks/replay/replay.py {shlex.join(words)}"
+        record("Searches replayed", command, note, told)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

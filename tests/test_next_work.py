@@ -1,0 +1,158 @@
+"""The order of work: adapters begun, promoted, scored, stopped, and the end; made-up curves, no training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autotune.search.next_work import FIRST, next_work
+from autotune.search.rungs import Costs, Finish, Propose, Score, Skip, Stop, Train
+from autotune.search.schedule import Budget
+from tests.searching import Search, adapter, make_plan, scored, state
+
+GOOD, BAD = 0.78, 0.62
+
+
+def test_a_first_picture_comes_before_any_promotion() -> None:
+    search = Search(make_plan(), lambda n: 0.7)
+    search.run()
+    assert search.done[:FIRST] == [Propose(1)] * FIRST
+    assert search.done[FIRST:2 * FIRST] == [Train((n,), 0) for n in range(FIRST)]
+
+
+def test_the_better_curve_is_trained_on() -> None:
+    begun = [adapter(n, (0.2,), quality) for n, quality in enumerate((0.6, 0.65, GOOD, 0.55))]
+    work = next_work(state(*begun), make_plan(budget=Budget(4, None, None)))
+    assert work == Train((2,), 1)
+
+
+def test_a_search_finds_the_best_adapter_with_little_of_the_others_training() -> None:
+    qualities = [0.62, 0.66, 0.64, 0.7, 0.6, 0.61, 0.79, 0.63, 0.65, 0.58, 0.62, 0.6]
+    search = Search(make_plan(least_gain=0.0), lambda n: qualities[n])
+    search.run()
+    assert search.best()["fp16"] == pytest.approx(0.79) or search.best()["int8"] == pytest.approx(0.79)
+    finished = [n for n, a in search.adapters.items() if len(a.rungs) == 3]
+    assert 6 in finished
+    assert len(finished) < len(qualities) / 2
+    assert [n for n, a in search.adapters.items() if a.stopped]
+
+
+def test_work_is_the_same_for_the_same_state_so_a_killed_search_goes_on_as_it_was() -> None:
+    def quality(n: int) -> float:
+        return 0.6 + 0.19 * ((n * 7) % 11) / 11
+
+    whole = Search(make_plan(), quality)
+    whole.run()
+    for cut in range(0, len(whole.done), 5):
+        again = Search(make_plan(), quality)
+        for work in whole.done[:cut]:
+            again.carry_out(work)
+        assert next_work(again.state(), again.plan) == whole.done[cut]
+
+
+def test_without_rungs_every_adapter_is_trained_in_one_go() -> None:
+    search = Search(make_plan((1.0,), Budget(5, None, None), least_gain=0.0), lambda n: 0.65 + 0.02 * n)
+    reason = search.run()
+    assert reason == "the budget of 5 adapters is used up"
+    assert not [w for w in search.done if isinstance(w, Stop)]
+    assert all(len(a.rungs) == 1 and len(a.scored) == 3 for a in search.adapters.values())
+
+
+def test_adapters_that_train_together_at_one_cost_are_begun_and_promoted_together() -> None:
+    search = Search(make_plan(budget=Budget(16, None, None), width=8), lambda n: 0.6 + 0.012 * n)
+    search.run()
+    assert search.done[:2] == [Propose(8), Train(tuple(range(8)), 0)]
+    assert any(len(w.numbers) > 1 for w in search.done if isinstance(w, Train) and w.rung > 0)
+    assert all(len(w.numbers) <= 8 for w in search.done if isinstance(w, Train))
+    assert len(search.adapters) <= 16
+
+
+@pytest.mark.parametrize("seconds", [150, 400, 900, 1500, 3000])
+def test_a_time_budget_is_never_overrun_and_used_as_long_as_something_can_be_finished(seconds: float) -> None:
+    plan = make_plan(budget=Budget(None, None, seconds), least_gain=0.0)
+    plan = replace(plan, costs=replace(plan.costs, reserve=60.0))
+    search = Search(plan, lambda n: 0.6 + 0.18 * ((n * 5) % 13) / 13)
+    reason = search.run()
+    assert f"time budget of {seconds:.0f} s" in reason
+    assert search.seconds + 60 <= seconds
+    # An adapter from its beginning to its first score takes 135 s.
+    assert seconds - 60 - search.seconds < 140
+
+
+def test_shortly_before_the_end_a_short_piece_is_done_and_no_long_one_begun() -> None:
+    done = adapter(0, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD, "int8"))
+    begun = [adapter(n, (0.2,), GOOD + 0.05) for n in (1, 2, 3)]
+    plan = make_plan(budget=Budget(None, None, 1000))
+    whole = replace(done, scored=scored(GOOD, "fp16", "int8", "int4"))
+    assert isinstance(next_work(state(whole, *begun, seconds=500), plan), Train)
+    assert next_work(state(done, *begun, seconds=980), plan) == Score(0, "int4")
+    late = next_work(state(done, *begun, seconds=995), plan)
+    assert isinstance(late, Finish)
+    assert "5 s are left" in late.reason
+
+
+def test_what_is_not_known_to_take_long_holds_nothing_back() -> None:
+    plan = make_plan(budget=Budget(None, None, 30), costs=Costs())
+    assert next_work(state(), plan) == Propose(1)
+    assert next_work(state(*[adapter(n) for n in range(FIRST)]), plan) == Train((0,), 0)
+    trained = adapter(0, (0.2, 0.4, 1.0), GOOD)
+    assert isinstance(next_work(state(trained, *[adapter(n, (0.2,)) for n in (1, 2, 3)]), plan), Score)
+
+
+def test_the_budgets_of_adapters_and_trials_end_a_search_by_their_names() -> None:
+    few = Search(make_plan(budget=Budget(3, None, None), least_gain=0.0), lambda n: 0.7)
+    assert few.run() == "the budget of 3 adapters is used up"
+    assert len(few.adapters) == 3
+    trials = Search(make_plan(budget=Budget(None, 4, None)), lambda n: 0.65 + 0.02 * (n % 5))
+    assert trials.run() == "the budget of 4 trials is used up"
+    assert sum(isinstance(w, Score) for w in trials.done) == 4
+
+
+def test_an_exhausted_space_ends_a_search() -> None:
+    search = Search(make_plan(budget=Budget(None, None, None), least_gain=0.0), lambda n: 0.7, space=5)
+    assert search.run() == "every adapter of the space has been tried"
+    assert len(search.adapters) == 5
+
+
+def test_a_search_that_gains_nothing_more_says_so_after_a_minimum() -> None:
+    search = Search(make_plan(budget=Budget(None, None, None)), lambda n: GOOD if n == 2 else 0.5)
+    reason = search.run()
+    assert "more search is not expected to move the front" in reason
+    assert 8 <= len(search.adapters) < 60
+
+
+def test_while_nothing_meets_the_limits_the_nearest_misses_are_looked_for() -> None:
+    search = Search(make_plan(budget=Budget(8, None, None)), lambda n: 0.4 + 0.02 * n)
+    search.run()
+    assert max(search.best().values()) == pytest.approx(0.54)  # the last adapter's, which is the best
+
+
+def test_failures_are_out_and_count() -> None:
+    failed = adapter(0, stopped="train: the loss is not finite")
+    search = Search(make_plan(budget=Budget(3, None, None)), lambda n: 0.7, adapters={0: failed})
+    search.run()
+    assert not any(isinstance(w, Train) and 0 in w.numbers for w in search.done)
+    assert len(search.adapters) == 3
+
+
+def test_tasks_without_right_and_wrong_are_ranked_by_loss() -> None:
+    qualities = [0.62, 0.66, 0.64, 0.78, 0.6, 0.61, 0.7, 0.63]
+    search = Search(make_plan(budget=Budget(8, None, None), least_gain=0.0), lambda n: qualities[n], generates=True)
+    search.run()
+    promoted = [w.numbers[0] for w in search.done if isinstance(w, Train) and w.rung == 2]
+    assert promoted[0] == 3
+    stopped = [w for w in search.done if isinstance(w, Stop)]
+    assert all("validation loss" in w.reason for w in stopped)
+
+
+def test_every_decision_is_a_sentence_with_its_evidence() -> None:
+    done = [adapter(n, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD, "fp16", "int8", "int4")) for n in (0, 1)]
+    stopped = next_work(state(*done, adapter(2, (0.2,), 0.3)), make_plan())
+    assert isinstance(stopped, Stop)
+    assert stopped.reason.startswith("stopped at 1/5 of its steps: 12 of 64 rows right as fp16, at most 0.")
+    assert "where the front has 0.7" in stopped.reason
+    weak = adapter(3, (0.2, 0.4, 1.0), BAD, scored=scored(BAD, "int4"))
+    skipped = next_work(state(*done, weak), make_plan())
+    assert isinstance(skipped, Skip)
+    assert skipped.reason.startswith("not scored: after 1 deploy point at most 0.")
