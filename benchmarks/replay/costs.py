@@ -139,7 +139,7 @@ class Costs:
         train_adapters(self.shop.base, few, [job], report=note, threads=self.threads)
         others = watch.read()["others"]
         (first, first_cpu), (last, last_cpu) = ends[0], ends[-1]
-        tokens = sum(len(row.prompt) + len(row.answer) for row in rows) / (STEPS + 1)
+        tokens = params.batch_size * sum(len(row.prompt) + len(row.answer) for row in rows) / len(rows)
         return {"wall_s": (last - first) / STEPS, "cpu_s": (last_cpu - first_cpu) / STEPS, "others": others,
                 "tokens": tokens, "rank": params.rank, "targets": params.targets, "dropout": params.dropout,
                 "batch_size": params.batch_size}

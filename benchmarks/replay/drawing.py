@@ -36,7 +36,7 @@ PIECES = (0, 3, 1, 4, 2, 5)
 #: rounded weights in PyTorch; these adapters are there to see that.
 FP16_ASKED = 4
 
-#: The points that a search tries first, as `autotune.search.schedule` has them, at its defaults for the rest.
+#: The points that a search tries first (`autotune.search.schedule`), at the defaults for the rest.
 EXPERTS = (
     AdapterParams(16, 16, 5e-4, "all-linear"),
     AdapterParams(16, 32, 2e-4, "all-linear"),
@@ -95,8 +95,3 @@ def _log(at: float, low: float, high: float) -> float:
 
 def _of(at: float, values: Sequence[Any]) -> Any:
     return values[int(at * len(values))]
-
-
-def rung_steps(steps: int, rungs: Sequence[float]) -> list[int]:
-    """The step at which each rung ends; the last is ``steps`` itself."""
-    return [max(1, round(fraction * steps)) for fraction in rungs]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autotune.pipeline.recipe import spread, training_steps
-from benchmarks.replay.drawing import rung_steps
+from autotune.pipeline.recipe import spread
+from autotune.pipeline.rungs import rung_steps, training_steps
 from benchmarks.replay.workshop import Workshop, read_json
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -121,8 +121,9 @@ class Join:
 
     def _adapter(self, number: int, params: AdapterParams) -> dict[str, Any]:
         rungs, failed, before = [], None, 0
-        steps = training_steps(params, len(self.shop.data.train))
-        for rung, step in enumerate(rung_steps(steps, self.shop.plan.rungs)):
+        examples = len(self.shop.data.train)
+        steps = training_steps(params, examples)
+        for rung, step in enumerate(rung_steps(params, examples, self.shop.plan.rungs)):
             training = self.records["training"].get(f"{number}-{rung}")
             if training is None or "failed" in training:
                 failed = training["failed"] if training else failed
@@ -172,7 +173,7 @@ class Join:
         piece = self.costs[f"ask-{label}"]
         whole = seconds(piece, self.threads)
         load = min(float(piece["load_s"]), whole / 2)
-        return round(load + (whole - load) * len(self.shop.data.valid) / piece["rows"], 2)
+        return round(load + (whole - load) * len(self.shop.data.valid) / int(piece["rows"]), 2)
 
     def _cost(self, name: str) -> float:
         return seconds(self.costs[name], self.threads)

@@ -95,7 +95,7 @@ def train(args: argparse.Namespace) -> None:
     began = time.time()
     _leave_room(args.share)
     try:
-        train_all(shop, args.width, until, chosen)
+        train_all(shop, args.width, until, chosen, args.rungs)
         say(f"trained for {time.time() - began:.0f} s")
         (args.work / TRAINED).touch()
         _free()
@@ -239,6 +239,7 @@ def arguments() -> argparse.Namespace:
         if name == "train":
             own.add_argument("--width", type=int, default=16, help="adapters that train together")
             own.add_argument("--workers", type=int, default=7, help="beside the one that trains")
+            own.add_argument("--rungs", type=int, help="only the first so many")
             own.add_argument("--share", type=float, default=0.68, help="of the GPU's memory, for training")
             own.add_argument("--judges", type=int, default=3, help="of the workers, while adapters train")
             own.add_argument("--seconds", type=float, default=1e9, help="after which nothing more is begun")

@@ -18,12 +18,12 @@ from autotune.pipeline import stages
 from autotune.pipeline.batching import mean_loss
 from autotune.pipeline.frozen_base import load_frozen
 from autotune.pipeline.judge import judge
-from autotune.pipeline.recipe import training_steps
+from autotune.pipeline.rungs import rung_steps, training_steps
 from autotune.pipeline.template_params import template_params
 from autotune.pipeline.train import AdapterJob, train_adapters
 from autotune.questions import Target, probe_request
 from autotune.targets.local import run_probe
-from benchmarks.replay.drawing import FP16_ASKED, ROUNDED_AT, rung_steps
+from benchmarks.replay.drawing import FP16_ASKED, ROUNDED_AT
 from benchmarks.replay.workshop import Piece, Workshop, fresh_folder, read_json, work_off, write_json
 from objectives.accuracy import build_trie
 from search_spaces.deploy import DeployParams
@@ -33,8 +33,9 @@ PROVIDER = "cpu"
 TRAINED = "trained"
 
 
-def train_all(shop: Workshop, width: int, until: float, chosen: Sequence[int]) -> None:
-    """Train the chosen adapters, in packs of about equally many steps, the shortest first, rung by rung."""
+def train_all(shop: Workshop, width: int, until: float, chosen: Sequence[int], rungs: int | None) -> None:
+    """Train the chosen adapters, in packs of about equally many steps, the shortest first, rung by rung, up to
+    ``rungs`` of them where not None."""
     examples = len(shop.data.train)
     steps = {n: training_steps(shop.plan.adapters[n], examples) for n in chosen}
     order = sorted(chosen, key=lambda n: (steps[n], n))
@@ -42,7 +43,7 @@ def train_all(shop: Workshop, width: int, until: float, chosen: Sequence[int]) -
     for group in groups:
         count = -(-len(group) // width)
         for pack in (group[i::count] for i in range(count)):
-            for rung in range(len(shop.plan.rungs)):
+            for rung in range(len(shop.plan.rungs[:rungs])):
                 if time.time() < until:
                     _train_rung(shop, pack, rung, width)
 
@@ -52,7 +53,7 @@ def _train_rung(shop: Workshop, pack: Sequence[int], rung: int, width: int) -> N
     jobs, ends = [], {}
     for n in wanted:
         params = shop.plan.adapters[n]
-        ends[n] = rung_steps(training_steps(params, len(shop.data.train)), shop.plan.rungs)[rung]
+        ends[n] = rung_steps(params, len(shop.data.train), shop.plan.rungs)[rung]
         jobs.append(AdapterJob(params, fresh_folder(shop.rung(n, rung)), 0, ends[n],
                                shop.rung(n, rung - 1) if rung else None))
     if not jobs:
@@ -65,6 +66,7 @@ def _train_rung(shop: Workshop, pack: Sequence[int], rung: int, width: int) -> N
             shutil.rmtree(job.out)
             write_json(shop.training(n, rung), {"failed": str(result)})
             continue
+        shutil.rmtree(shop.rung(n, rung), ignore_errors=True)  # of a process that died before it had noted it
         job.out.replace(shop.rung(n, rung))
         write_json(shop.training(n, rung), {
             "step": result.steps, "tokens": result.tokens, "seconds": result.seconds, "losses": result.losses[-5:],
