@@ -1,8 +1,9 @@
 """What searching costs on this machine: measured piece by piece, for the table's seconds.
 
-Each piece is timed twice over: by the clock, and by the processor seconds of the processes that did it. On a machine
-that did nothing else meanwhile the clock is what counts; where other processes took more than a tenth of its cores, the
-processor seconds over the threads stand for it, and the piece is measured again when ``measure`` is called again.
+Each piece is timed twice over, while no study on this machine works or measures: by the clock, and by the processor
+seconds of the processes that did it. On a machine that did nothing else meanwhile the clock is what counts; where other
+processes took more than a tenth of its cores, the processor seconds over the threads stand for it, and the piece is
+measured again when ``measure`` is called again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import psutil
 import torch
 
 from autotune import answers
+from autotune.machine_lock import MachineLock
 from autotune.pipeline import stages
 from autotune.pipeline.frozen_base import load_frozen
 from autotune.pipeline.judge import judge
@@ -41,6 +43,8 @@ PROVIDER, CONFIDENCE = "cpu", 0.95
 #: Rows that an artifact is asked for its seconds a row, and rows that are judged.
 ASKED, JUDGED = 94, 64
 STEPS = 4
+#: Seconds after which others on this machine get their turn.
+_TURN_S = 100.0
 CONFIGURATIONS = (
     AdapterParams(16, 16, 1e-4, "all-linear", batch_size=8), AdapterParams(128, 128, 1e-4, "all-linear", batch_size=8),
     AdapterParams(16, 16, 1e-4, "attention", batch_size=8), AdapterParams(128, 128, 1e-4, "attention", batch_size=8),
@@ -99,17 +103,22 @@ class Costs:
 
     def measure(self, wanted: Sequence[str], until: float) -> None:
         """The pieces whose names begin with one of ``wanted``, until ``until`` (epoch seconds)."""
-        for name, do in self.pieces():
-            file = self.folder / f"{name}.json"
-            before = read_json(file) if file.exists() else None
-            if not name.startswith(tuple(wanted)) or time.time() > until:
-                continue
-            if before is not None and before["others"] <= QUIET:
-                continue
-            found = do()
-            if before is None or found["others"] < before["others"]:
-                write_json(file, found)
-            print(name, {key: round(value, 2) for key, value in found.items() if isinstance(value, float)}, flush=True)
+        waiting = [(name, do) for name, do in self.pieces() if name.startswith(tuple(wanted)) and self._due(name)]
+        while waiting and time.time() < until:
+            with MachineLock(on_wait=print).measuring():
+                let_go = min(until, time.time() + _TURN_S)
+                while waiting and time.time() < let_go:
+                    self._note(*waiting.pop(0))
+
+    def _due(self, name: str) -> bool:
+        file = self.folder / f"{name}.json"
+        return not file.exists() or read_json(file)["others"] > QUIET
+
+    def _note(self, name: str, do: Callable[[], dict[str, Any]]) -> None:
+        file, found = self.folder / f"{name}.json", do()
+        if not file.exists() or found["others"] < read_json(file)["others"]:
+            write_json(file, found)
+        print(name, {key: round(value, 2) for key, value in found.items() if isinstance(value, float)}, flush=True)
 
     def _template(self) -> dict[str, Any]:
         out = self._empty("template")
