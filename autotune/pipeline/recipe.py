@@ -42,13 +42,6 @@ class TrainResult:
     curve: tuple[tuple[int, float], ...]
 
 
-def training_steps(params: AdapterParams, examples: int) -> int:
-    """Optimizer steps: ``steps`` where given, else ``epochs`` (fractions count) over that many examples."""
-    if params.steps is not None:
-        return params.steps
-    return max(1, round(params.epochs * math.ceil(examples / params.batch_size)))
-
-
 def schedule(step: int, steps: int, warmup: int) -> float:
     """Factor on the learning rate at step 1 … steps: up to 1 over the warm-up, then linearly down."""
     if step <= warmup:
@@ -73,7 +66,7 @@ class TrainingState:
 
     def __init__(self, params: AdapterParams, examples: int, vocab: int, has_valid: bool) -> None:
         self.params = params
-        self.steps = training_steps(params, examples)
+        self.steps = params.training_steps(examples)
         self.losses: list[float] = []
         self.curve: list[tuple[int, float]] = []
         self.tokens = 0

@@ -19,14 +19,13 @@ from autotune.pipeline.packed.engine import train_packed
 from autotune.pipeline.packed.slots import AdapterJob
 from autotune.pipeline.peft_training import train_through_peft
 from autotune.pipeline.progress import Report, silent
-from autotune.pipeline.recipe import TrainResult, is_out_of_memory, out_of_memory, training_steps
+from autotune.pipeline.recipe import TrainResult, is_out_of_memory, out_of_memory
 from autotune.pipeline.resident import frozen_base
 from autotune.pipeline.tokens import TokenizedData
 from search_spaces.adapter import AdapterParams
 
 __all__ = [
     "AdapterJob", "TrainResult", "evaluate_loss", "supported_base_precisions", "train_adapter", "train_adapters",
-    "training_steps",
 ]
 
 
