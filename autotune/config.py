@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys
 from autotune.constraints import ACCEPTED, Constraint, parse
 from autotune.errors import BaseModelError, ConfigError, Problem
+from autotune.pareto import Direction
 from autotune.pipeline.base_model import resolve
-from autotune.study_file import StudyFile, parse_duration
+from autotune.study_file import MAY_CHANGE, StudyFile, parse_duration
 from objectives.base import SHARES, Objective, parse_key
 from objectives.templates import template_columns
 from search_spaces.space import Space, parse_space
@@ -49,14 +50,14 @@ class StudyConfig:
                 known[constraint.objective] = _resolve(constraint.objective, "maximize")
         return known
 
+    def directions(self) -> list[tuple[str, Direction]]:
+        """The objectives by key, each with its direction, in the file's order."""
+        return [(key, objective.direction) for key, objective in self.objectives]
+
     def sha256(self) -> str:
-        """Identifies what is searched: without the budget, so that a run can be prolonged, and what follows the search."""
-        content = self.file.model_dump(mode="json", by_alias=True, exclude=_AFTER_THE_SEARCH)
+        """Identifies what is tried, so that a run can be gone on with when nothing but ``MAY_CHANGE`` did."""
+        content = self.file.model_dump(mode="json", by_alias=True, exclude=set(MAY_CHANGE))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-#: Keys that change nothing of what is tried: how long, and what follows.
-_AFTER_THE_SEARCH = {"budget", "certificate", "repeats"}
 
 
 def load_config(path: Path) -> StudyConfig:

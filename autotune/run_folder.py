@@ -18,7 +18,9 @@ from filelock import FileLock, Timeout
 
 from autotune import __version__
 from autotune.errors import ConfigError, Problem
+from autotune.report.wording import join
 from autotune.storage.store import library_version, write_atomically
+from autotune.study_file import MAY_CHANGE
 
 LIBRARIES = (
     "torch", "transformers", "peft", "bitsandbytes", "optuna", "onnxruntime", "onnxruntime-genai", "onnx",
@@ -132,11 +134,11 @@ class RunFolder:
             return
         before = yaml.safe_load(text)
         differing = [k for k in self._resolved
-                     if k not in ("budget", "certificate") and before.get(k) != self._resolved[k]]
+                     if k not in MAY_CHANGE and before.get(k) != self._resolved[k]]
         raise ConfigError([Problem(
             str(self.root), ", ".join(differing) or "study.yaml",
             "this run folder belongs to a study that differs here",
-            "the same study (its budget, certificate and repeats may change), or another --out",
+            f"the same study (its {join(MAY_CHANGE)} may change), or another --out",
         )])
 
 

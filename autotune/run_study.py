@@ -154,8 +154,8 @@ def _search(
     terminal.say(f"The search ended because {stop}.")
     final = not config.file.certificate.finalists
     terminal.say(verdict_sentence(records, config.objectives, loop.limits(), outcome, units, final))
-    repeats = loop.repeats()
-    write(kept, repeats=repeats)
+    if repeats := loop.repeats():
+        write(kept, repeats=repeats)
     certificate = certifier.certify(records, outcome)
     document = write(kept, certificate, repeats)
     terminal.say(cost_sentence(document["cost"]))

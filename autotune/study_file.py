@@ -142,6 +142,10 @@ class RepeatsSection(_Section):
     seeds: Annotated[int, Strict(), Field(ge=2, le=10)] = 3
 
 
+#: Keys of a study that change nothing of what is tried: how long it goes on, and what follows.
+MAY_CHANGE = ("budget", "certificate", "repeats")
+
+
 class StudyFile(_Section):
     """The keys of a study.yaml."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -38,6 +39,12 @@ class AdapterParams:
     @property
     def scale(self) -> float:
         return self.alpha / self.rank
+
+    def training_steps(self, examples: int) -> int:
+        """Optimizer steps: ``steps`` where given, else ``epochs`` (fractions count) over that many examples."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, round(self.epochs * math.ceil(examples / self.batch_size)))
 
     def flat(self) -> dict[str, int | float | str | None]:
         """Field name → value, as results.json and Optuna hold them."""

@@ -183,13 +183,14 @@ def load_preset(name: str) -> Any:
     return yaml.safe_load(resources.files("search_spaces.presets").joinpath(f"{name}.yaml").read_text("utf-8"))
 
 
-def overlaid(preset: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+def _overlaid(preset: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
     """A preset in which the dimensions and recipes of ``own`` stand in place of its own."""
-    if not isinstance(own.get("adapter", {}), Mapping):
-        return {**preset, **own}
     mine = own.get("adapter", {})
-    replaced = {*mine, *(a for pair in _EITHER for a, b in (pair, pair[::-1]) if b in mine)}
-    return {**preset, **own, "adapter": {**{k: v for k, v in preset["adapter"].items() if k not in replaced}, **mine}}
+    if not isinstance(mine, Mapping):
+        return {**preset, **own}
+    said_otherwise = {name for pair in _EITHER if set(pair) & set(mine) for name in pair}
+    kept = {name: value for name, value in preset["adapter"].items() if name not in said_otherwise}
+    return {**preset, **own, "adapter": {**kept, **mine}}
 
 
 def parse_space(raw: Any) -> tuple[Space | None, list[SpaceProblem]]:
@@ -197,12 +198,14 @@ def parse_space(raw: Any) -> tuple[Space | None, list[SpaceProblem]]:
 
     The Space is None exactly when there are problems.
     """
-    where, name = ("preset", raw["preset"]) if isinstance(raw, Mapping) and "preset" in raw else ("", raw)
-    if where or isinstance(name, str):
+    where = "" if isinstance(raw, str) else "preset"
+    raw = {"preset": raw} if isinstance(raw, str) else raw
+    if isinstance(raw, Mapping) and "preset" in raw:
+        name = raw["preset"]
         if name not in preset_names():
             return None, [SpaceProblem(where, f"no preset named {name!r}{_hint(str(name), preset_names())}",
                                        f"one of {', '.join(preset_names())}, or dimensions inline")]
-        raw = overlaid(load_preset(name), raw) if where else load_preset(name)
+        raw = _overlaid(load_preset(name), raw)
     if not isinstance(raw, Mapping):
         return None, [SpaceProblem("", f"a {type(raw).__name__}",
                                    "a preset's name, {adapter: …, deploy: …}, or {preset: …, adapter: …}")]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.config import resolve_config
-from autotune.drafting.study_writer import LABELS_SHOWN, Draft, quoted, scalar, study_text
+from autotune.drafting.study_writer import LABELS_SHOWN, Draft, FirstLook, quoted, scalar, study_text
 from autotune.study_file import StudyFile
 from tests.study_keys import keys_of
 
@@ -22,7 +22,7 @@ CHOICE = Draft(
     name="tone", model="org/name", files={"train": "a.jsonl"}, rows={"train": 9}, prompt="### Text: {text}\n",
     answer="{tone}", task="choice", labels=[("joy", 0.6), ("no", 0.4)], constraints=["accuracy >= 0.6"], threads=2,
     prompt_tokens=20, answer_tokens=3, max_tokens=None)
-LONG = dataclasses.replace(CHOICE, steps=100, epochs_steps=815)
+LONG = dataclasses.replace(CHOICE, first_look=FirstLook(100, 8, 2, 815))
 GENERATE = dataclasses.replace(CHOICE, task="generate", labels=[], constraints=[], max_tokens=2048)
 NASTY = ["yes", "1", "null", "a: b", "a #b", "- a", "{a}", "'q\"", " lead", "x\ny", "\x85", "\u2028", "\ufeff", "😀",
          "~", "%", "@user", "x" * 300 + " y" * 300]

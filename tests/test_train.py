@@ -24,7 +24,6 @@ from autotune.pipeline.train import (
     evaluate_loss,
     supported_base_precisions,
     train_adapter,
-    training_steps,
 )
 from search_spaces.adapter import TARGET_GROUPS, AdapterParams
 from tests import tiny
@@ -331,11 +330,11 @@ def test_every_example_is_in_an_epoch_once_with_its_like() -> None:
 
 
 def test_steps_win_over_epochs_and_epochs_may_be_fractions() -> None:
-    assert training_steps(replace(PARAMS, steps=7, epochs=99.0), 1000) == 7
+    assert replace(PARAMS, steps=7, epochs=99.0).training_steps(1000) == 7
     by_epochs = replace(PARAMS, steps=None, batch_size=8)
-    assert training_steps(replace(by_epochs, epochs=2.0), 20) == 6
-    assert training_steps(replace(by_epochs, epochs=0.5), 80) == 5
-    assert training_steps(replace(by_epochs, epochs=0.01), 8) == 1
+    assert replace(by_epochs, epochs=2.0).training_steps(20) == 6
+    assert replace(by_epochs, epochs=0.5).training_steps(80) == 5
+    assert replace(by_epochs, epochs=0.01).training_steps(8) == 1
 
 
 def test_progress_names_step_and_loss_and_third_parties_are_silent(

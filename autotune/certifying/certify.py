@@ -53,8 +53,7 @@ class Certifier:
     def _finalists(self, by_number: Mapping[int, TrialRecord], outcome: Outcome) -> list[int]:
         """The first trials of the front in the policy's order, which the test split has no part in."""
         front = [by_number[n].candidate() for n in outcome.front]
-        signed = [(key, o.direction) for key, o in self._config.objectives]
-        return pareto.rank(front, signed, outcome.policy)[: self._config.file.certificate.finalists]
+        return pareto.rank(front, self._config.directions(), outcome.policy)[: self._config.file.certificate.finalists]
 
     def _made(self, finalists: Sequence[int], by_number: Mapping[int, TrialRecord]) -> dict[str, Any]:
         constraints = self._limits.now()

