@@ -59,13 +59,15 @@ def test_a_full_search_costs_every_second_of_the_table_once(table: Table) -> Non
     assert world.seconds == pytest.approx(8 * 9.0 + sum(a.train_s for a in table.adapters) + final)
 
 
-def test_training_further_costs_the_steps_between_and_judging_its_rows(table: Table) -> None:
+def test_training_further_costs_the_steps_between_and_judging_what_is_asked(table: Table) -> None:
     world = World(table, LIMITS, judge_rows=50)
     assert world.train(0, 0.2, 0.6) == pytest.approx(sum(r.seconds for r in table.adapters[0].rungs[1:3]))
     before = world.seconds
-    found = world.judge(0, 0.6)
-    assert world.seconds - before == pytest.approx(8 * 4.5 * 50 / 64)
+    found = world.judge(0, 0.6, ["int8-b32", "int4-b32"])
+    assert world.seconds - before == pytest.approx(3 * 4.5)  # full precision is always among them
     assert found.rows == 50
+    assert set(found.right) == {"fp16", "int8-b32", "int4-b32"}
+    assert found.loss == table.adapters[0].rungs[2].valid_loss
     assert found.right["fp16"] == table.adapters[0].rungs[2].judged["fp32"].right[
         np.linspace(0, 99, 50).round().astype(int)].sum()
 

@@ -16,14 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autotune.search.path import Path, paths
-from autotune.search.rungs import Finish, Plan, Propose, Score, State, Train, Work
-from autotune.search.settling import settled
+from autotune.search.rungs import Finish, Plan, Propose, Score, State, Stop, Train, Work
+from autotune.search.settling import settled, where_stopped
 from autotune.search.view import View
 
 #: So many adapters are begun before any is trained on, the search's first picture of what adapters differ by.
 FIRST = 4
 #: The search may end for want of expected gain once so many adapters were proposed and so many reached their last rung.
 ENOUGH_ADAPTERS, ENOUGH_FINISHED = 8, 2
+#: Twice the time has to be expected to add this share to the front's hypervolume, and less time less.
+WORTH = 0.3
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def next_work(state: State, plan: Plan) -> Work:
     best = max(fitting, key=lambda o: o.order)
     if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
         return Finish(idle)
-    return best.work
+    return (_not_worth_it(view, best) if isinstance(best.work, Train) else None) or best.work
 
 
 def _over(state: State, plan: Plan) -> str | None:
@@ -130,6 +132,21 @@ def _idle(view: View, options: list[Option]) -> str | None:
         return None
     return (f"more search is not expected to move the front: the best next adapter adds {100 * share:.2f} % to its "
             f"hypervolume, less than {100 * least:g} %")
+
+
+def _not_worth_it(view: View, best: Option) -> Stop | None:
+    """Where adapters are what is limited, time is not for the taking: the best that is left stops where it is expected
+    to add less than a share of what it takes of the time so far. A search with a time budget uses that up instead."""
+    plan = view.plan
+    assert isinstance(best.work, Train)
+    number = best.work.numbers[0]
+    if view.fresh() or plan.budget.time_s is not None or not (plan.least_gain and view.now > 0 and view.finished):
+        return None
+    gain, takes = best.gain / view.now, best.seconds / view.spent_s
+    if not view.trained(number) or gain >= WORTH * takes:
+        return None
+    return Stop(number, f"{where_stopped(view, number)}, which is expected to add {100 * gain:.1f} % to the front's "
+                        f"hypervolume for {100 * takes:.0f} % more of the search's time")
 
 
 def _why_none(view: View, anything: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.search.forecast import Forecast, Forecasts
+from autotune.search.forecast import Forecast, Forecasts, judged
 from autotune.search.rungs import AdapterState, Costs, Plan, Propose, Score, State, Train, Work
 from autotune.search.volume import Volume, volume
 
@@ -18,7 +18,7 @@ from autotune.search.volume import Volume, volume
 #: early only tidies up, as an adapter that promises little waits at no cost.
 SURE = 2.33
 #: The share of new adapters that are expected to be trained past their first rung, and of those past each further one.
-_NEW_GOES_ON, GOES_ON = 0.3, 0.8
+_NEW_GOES_ON, GOES_ON = 0.3, 0.9
 #: Seconds where this run has not told any yet: they only have to order work.
 _GUESS = Costs(step=1.0, steps=200, judge=20.0, score={"": 20.0})
 _NOTHING = Costs(step=0.0, steps=0.0, judge=0.0)
@@ -145,12 +145,22 @@ class View:
     def judge_s(self, otherwise: Costs = _GUESS) -> float:
         return _first(self.plan.costs.judge, otherwise.judge)
 
-    def train_s(self, number: int, rung: int, otherwise: Costs = _GUESS) -> float:
-        """To train and judge an adapter from where it is to a rung."""
+    def train_s(self, number: int, rung: int, otherwise: Costs = _GUESS, judged: bool = True) -> float:
+        """To train an adapter from where it is to a rung, and judge it at each on the way unless not ``judged``."""
         adapter, rungs = self.adapter(number), self.plan.rungs
         steps = rungs[rung] * adapter.steps - (adapter.rungs[-1].step if adapter.rungs else 0)
-        stops = sum(i < len(rungs) - 1 for i in range(len(adapter.rungs), rung + 1))
+        stops = sum(i < len(rungs) - 1 for i in range(len(adapter.rungs), rung + 1)) if judged else 0
         return max(0.0, steps) * self.step_s(number, otherwise) + stops * self.judge_s(otherwise)
+
+    @cached_property
+    def spent_s(self) -> float:
+        """What all adapters took so far: training, judging and scoring."""
+        return sum(
+            (a.rungs[-1].step * self.step_s(a.number) if a.rungs else 0.0)
+            + sum(self.judge_s() for r in a.rungs if judged(r))
+            + sum(self.score_s(label) for label, o in a.scored.items() if o.state != "SKIPPED")
+            for a in self.state.adapters
+        )
 
     def new_s(self) -> float:
         """A new adapter's cost, as most are stopped after their first rung."""

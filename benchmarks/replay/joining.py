@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.pipeline.recipe import spread
-from autotune.pipeline.rungs import rung_steps, training_steps
+from autotune.pipeline.rungs import rung_steps
 from benchmarks.replay.workshop import Workshop, read_json
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -122,7 +122,7 @@ class Join:
     def _adapter(self, number: int, params: AdapterParams) -> dict[str, Any]:
         rungs, failed, before = [], None, 0
         examples = len(self.shop.data.train)
-        steps = training_steps(params, examples)
+        steps = params.training_steps(examples)
         for rung, step in enumerate(rung_steps(params, examples, self.shop.plan.rungs)):
             training = self.records["training"].get(f"{number}-{rung}")
             if training is None or "failed" in training:
@@ -134,16 +134,14 @@ class Join:
         return {"params": params.flat(), "steps": steps, "failed": failed, "rungs": rungs, "final": final}
 
     def _training_seconds(self, params: AdapterParams, steps: int) -> float:
-        """Steps of one adapter alone, and its loss on the held-out rows at their end."""
-        step = self.step.of(params, params.batch_size * self._mean_tokens)
-        return round(steps * step + self._cost(f"judge-{PLAIN}"), 2)
+        """Steps of one adapter alone."""
+        return round(steps * self.step.of(params, params.batch_size * self._mean_tokens), 2)
 
     def _rung(
         self, number: int, rung: int, step: int, trained: float, training: Mapping[str, Any]
     ) -> dict[str, Any]:
         judged = self.records["judged"].get(f"{number}-{rung}", {"points": {}})["points"]
-        loss = judged[PLAIN]["loss"] if PLAIN in judged else training["valid_loss_64"]
-        return {"step": step, "seconds": trained, "valid_loss": loss, "judged": {
+        return {"step": step, "seconds": trained, "valid_loss": training["valid_loss_64"], "judged": {
             label: {"right": found["right"], "loss": found["loss"], "seconds": self._judging_seconds(label)}
             for label, found in judged.items()
         }}
