@@ -14,7 +14,8 @@ from autotune.study_file import DURATIONS, parse_duration
 
 @dataclass(frozen=True)
 class Options:
-    """``trials`` and ``time_s`` win over the study's budget. ``quiet`` leaves stdout alone, ``silent`` stderr too."""
+    """``trials`` and ``time_s`` win over the study's budget. ``quiet`` leaves stdout alone, ``silent`` stderr too.
+    ``warm_start`` is an earlier run's folder."""
 
     out: Path
     store: Path
@@ -22,11 +23,12 @@ class Options:
     time_s: float | None = None
     quiet: bool = False
     silent: bool = False
+    warm_start: Path | None = None
 
 
 def resolve_options(
     config: StudyConfig, out: Path | None, store: Path | None, trials: int | None, timeout: str | None, *,
-    quiet: bool = False, silent: bool = False,
+    quiet: bool = False, silent: bool = False, warm_start: Path | None = None,
 ) -> Options:
     """Defaults put in and the store's folder made.
 
@@ -45,6 +47,9 @@ def resolve_options(
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problems.append(Problem("--store", str(root), error.strerror or str(error), "a folder that can be written"))
+    if warm_start is not None and not (warm_start / "study.db").is_file():
+        problems.append(Problem("--warm-start", str(warm_start), "no study.db in it", "the folder of an earlier run"))
     if problems:
         raise ConfigError(problems)
-    return Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet, silent)
+    return Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet, silent,
+                   warm_start)

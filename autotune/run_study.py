@@ -93,6 +93,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
                              _budget(config, options, seconds_before), limits, started - seconds_before,
                              training_width(), _certificate_seconds(config, prepared))
+            if options.warm_start is not None:
+                loop.warm_start(options.warm_start)
             examiner = Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter)
             certifier = Certifier(config, examiner, limits, folder, terminal)
             return _search(config, context, loop, certifier, folder, terminal)

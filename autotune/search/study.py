@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import Trial
@@ -34,6 +35,7 @@ from autotune.search.scoring import Scorer
 from autotune.search.telling import expected
 from autotune.search.ties import front_ties
 from autotune.search.trainer import Trainer
+from autotune.search.warm import earlier_adapters
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
@@ -68,8 +70,8 @@ class StudyLoop:
             config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)
         known = {**OBJECTIVES, **config.measured()}
         directions = [known[key].direction for key in self._adapter_keys for _ in (0, 1)]
-        names = [f"{key} at the {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
-        study = open_study(database, dashboard.proposals_name(config.file.name), directions, names)
+        self._told = [f"{key} at the {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
+        study = open_study(database, dashboard.proposals_name(config.file.name), directions, self._told)
         self._proposals = Proposals(study, config.space, config.file.seed)
         self._proposals.annotate(dashboard.proposal_words(config.file))
         for params, values in self._proposals.baselines():
@@ -114,6 +116,14 @@ class StudyLoop:
         found = measure_baseline(self._scorer, self._at.reference)
         self._limits.learn_base({key: m.value for key, m in found.scored.values.items()})
         return found
+
+    def warm_start(self, run: Path) -> None:
+        """Begin with the best adapters of an earlier run. Raises ConfigError (see `warm.earlier_adapters`)."""
+        found = earlier_adapters(run, str(self._at.base.key), str(self._at.data_entry.key), self._told)
+        count = self._proposals.warm_start(found.known, comparable=found.comparable)
+        told = ", and the sampler knows what they came to" * found.comparable
+        self._terminal.say(f"warm start: {count} adapters of {run} come first{told}" if count else
+                           f"warm start: nothing new to begin with in {run}")
 
     def search(self, on_trial: Callable[[], Any]) -> str:
         """Propose, train, judge and score until the budget or the space is used up, or no more is to be expected;
