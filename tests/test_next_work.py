@@ -179,7 +179,7 @@ def test_with_all_adapters_begun_one_that_adds_less_than_its_time_is_worth_is_st
     assert stopped.number == 1
     assert stopped.reason.startswith("stopped at 1/5 of its steps: ")
     assert "% to the front's hypervolume for " in stopped.reason
-    near = [adapter(1, (0.2,), 0.84), others[1]]
+    near = [adapter(1, (0.2,), 0.88), others[1]]
     assert next_work(state(best, *near), plan) == Train((1,), 1)
     # More adapters may come, time is what is limited, or nothing is ever to be left: each goes on.
     for other in (make_plan(budget=Budget(9, None, None)), make_plan(budget=Budget(3, None, 5000)),

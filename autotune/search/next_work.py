@@ -12,6 +12,7 @@ place on the front is worth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from autotune.search.view import View
 
 #: So many adapters are begun before any is trained on, the search's first picture of what adapters differ by.
 FIRST = 4
+#: Of those that wait at their first rung this share goes on before more are begun (the reduction factor of ASHA): what
+#: is new always promises something, and a search that only begins ends with nothing.
+REDUCTION = 3
 #: The search may end for want of expected gain once so many adapters were proposed and so many reached their last rung.
 ENOUGH_ADAPTERS, ENOUGH_FINISHED = 8, 2
 #: Twice the time has to be expected to add this share to the front's hypervolume, and less time less.
@@ -56,7 +60,10 @@ def next_work(state: State, plan: Plan) -> Work:
         return Finish(_why_none(view, bool(possible)))
     best = max(fitting, key=lambda o: o.order)
     if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
-        return Finish(idle)
+        if len(view.finished) >= ENOUGH_FINISHED:
+            return Finish(idle)
+        # What rungs are worth is told by adapters that were scored; whichever is nearest to that comes first.
+        best = max(fitting, key=lambda o: (_nearness(o.work), o.order))
     return (_not_worth_it(view, best) if isinstance(best.work, Train) else None) or best.work
 
 
@@ -71,7 +78,7 @@ def _over(state: State, plan: Plan) -> str | None:
 
 def _options(view: View) -> Iterator[Option]:
     starting = len(view.alive) + len(view.ended) < FIRST
-    fresh = view.fresh()
+    fresh = view.fresh() if starting or _waiting(view) < REDUCTION * max(1, _gone_on(view)) else 0
     if fresh and starting:
         yield _propose(view, fresh)
         return
@@ -85,6 +92,15 @@ def _options(view: View) -> Iterator[Option]:
     yield from _trainings(view)
     if fresh:
         yield _propose(view, fresh)
+
+
+def _waiting(view: View) -> int:
+    return sum(len(a.rungs) <= 1 < len(view.plan.rungs) for a in view.alive)
+
+
+def _gone_on(view: View) -> int:
+    """Adapters that were trained past their first rung."""
+    return sum(len(a.rungs) > 1 for a in view.state.adapters)
 
 
 def _only(view: View) -> bool:
@@ -123,15 +139,20 @@ def _propose(view: View, count: int) -> Option:
 
 def _idle(view: View, options: list[Option]) -> str | None:
     """The sentence that ends a search which is not expected to move the front any more."""
-    least, finished = view.plan.least_gain, len(view.finished)
-    enough = len(view.alive) + len(view.ended) >= ENOUGH_ADAPTERS and finished >= ENOUGH_FINISHED
-    if not (enough and least and view.now > 0):
+    least = view.plan.least_gain
+    if not (least and view.now > 0 and len(view.state.adapters) >= ENOUGH_ADAPTERS):
         return None
     share = max(o.gain for o in options) / view.now
     if share >= least:
         return None
     return (f"more search is not expected to move the front: the best next adapter adds {100 * share:.2f} % to its "
             f"hypervolume, less than {100 * least:g} %")
+
+
+def _nearness(work: Work) -> float:
+    if isinstance(work, Score):
+        return math.inf
+    return work.rung if isinstance(work, Train) else -1
 
 
 def _not_worth_it(view: View, best: Option) -> Stop | None:

@@ -102,7 +102,7 @@ class Join:
             judged = self.records["judged"].get(f"{number}-{last}")
             if judged is None or "failed" in asked or piece != "0":
                 continue
-            ours, theirs = judged["points"][label]["right"], asked["right"]
+            ours, theirs = judged["points"][self._judged_as(label)]["right"], asked["right"]
             counts = found.setdefault(label, {"rows": 0, "same": 0, "right_artifact": 0, "right_rounded": 0})
             counts["rows"] += len(theirs)
             counts["same"] += sum(a == b for a, b in zip(ours, theirs, strict=True))
@@ -110,12 +110,16 @@ class Join:
             counts["right_rounded"] += ours.count("1")
         return found
 
+    def _judged_as(self, label: str) -> str:
+        """What a point was judged as: itself, or at full precision where its rounding counts as none."""
+        return label if any(label in judged["points"] for judged in self.records["judged"].values()) else PLAIN
+
     def _point(self, point: DeployParams) -> dict[str, Any]:
         probe = self.costs[f"probe-{point.label}"]
         template = self._cost("template") / len(self.shop.plan.points)
         return {
             "label": point.label, "params": point.flat(), "latency_ms": probe["latency_ms"],
-            "size_mb": probe["size_mb"], "rounding": point.label,
+            "size_mb": probe["size_mb"], "rounding": self._judged_as(point.label),
             "probe_s": round(template + self._cost(f"point-{point.label}") + float(probe["wall_s"]), 2),
         }
 
@@ -141,7 +145,10 @@ class Join:
         self, number: int, rung: int, step: int, trained: float, training: Mapping[str, Any]
     ) -> dict[str, Any]:
         judged = self.records["judged"].get(f"{number}-{rung}", {"points": {}})["points"]
-        return {"step": step, "seconds": trained, "valid_loss": training["valid_loss_64"], "judged": {
+        loss = training["valid_loss_64"]
+        if loss is None and PLAIN in judged:
+            loss = judged[PLAIN]["loss"]
+        return {"step": step, "seconds": trained, "valid_loss": loss, "judged": {
             label: {"right": found["right"], "loss": found["loss"], "seconds": self._judging_seconds(label)}
             for label, found in judged.items()
         }}
@@ -156,7 +163,7 @@ class Join:
         found = {}
         for label in (point.label for point in self.shop.plan.points):
             asked = self.records["answers"].get(f"{number}-{label}-0", {})
-            rounded = judged["points"].get(label) if judged else None
+            rounded = judged["points"].get(self._judged_as(label)) if judged else None
             if "failed" in asked or rounded is None:
                 continue
             found[label] = {

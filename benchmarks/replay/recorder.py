@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import time
@@ -70,7 +71,8 @@ def _train_rung(shop: Workshop, pack: Sequence[int], rung: int, width: int) -> N
         job.out.replace(shop.rung(n, rung))
         write_json(shop.training(n, rung), {
             "step": result.steps, "tokens": result.tokens, "seconds": result.seconds, "losses": result.losses[-5:],
-            "valid_loss_64": result.valid_loss, "pack": len(jobs), "pack_seconds": wall,
+            "valid_loss_64": result.valid_loss if math.isfinite(result.valid_loss) else None,
+            "pack": len(jobs), "pack_seconds": wall,
         })
         if rung:
             for state in shop.rung(n, rung - 1).glob("training_state.*"):
