@@ -17,8 +17,9 @@ from autotune.search.volume import Volume, volume
 #: A value that lies this many standard errors below what is needed is said not to reach it: one chance in 100. Stopping
 #: early only tidies up, as an adapter that promises little waits at no cost.
 SURE = 2.33
-#: The share of new adapters that are expected to be trained past their first rung, and of those past each further one.
-_NEW_GOES_ON, GOES_ON = 0.3, 0.9
+#: The share of adapters that are expected to be trained past each rung. Were a new one expected to be stopped at its
+#: first rung more often than not, it would always look cheaper than what was begun, and nothing would get to its end.
+GOES_ON = 0.9
 #: Seconds where this run has not told any yet: they only have to order work.
 _GUESS = Costs(step=1.0, steps=200, judge=20.0, score={"": 20.0})
 _NOTHING = Costs(step=0.0, steps=0.0, judge=0.0)
@@ -163,13 +164,13 @@ class View:
         )
 
     def new_s(self) -> float:
-        """A new adapter's cost, as most are stopped after their first rung."""
+        """A new adapter's cost, to its end."""
         steps = _first(self.plan.costs.steps, _GUESS.steps) * self.step_s(None)
         first, last = self.plan.rungs[0], len(self.plan.rungs) - 1
         if not last:
             return steps + self.all_scores_s()
         rest = (1 - first) * steps + (last - 1) * self.judge_s() + self.all_scores_s()
-        return first * steps / self.plan.width + self.judge_s() + _NEW_GOES_ON * rest
+        return first * steps / self.plan.width + self.judge_s() + GOES_ON * rest
 
     def all_scores_s(self) -> float:
         return sum(self.score_s(label) for label in self.space.labels)

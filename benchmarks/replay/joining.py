@@ -139,7 +139,7 @@ class Join:
 
     def _training_seconds(self, params: AdapterParams, steps: int) -> float:
         """Steps of one adapter alone."""
-        return round(steps * self.step.of(params, params.batch_size * self._mean_tokens), 2)
+        return round(steps * self.step.of(params, params.batch_size * self._mean_tokens), 3)
 
     def _rung(
         self, number: int, rung: int, step: int, trained: float, training: Mapping[str, Any]
