@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from autotune.errors import TrainingError
-from autotune.pipeline.rungs import training_steps
 from autotune.pipeline.tokens import Example
 from search_spaces.adapter import AdapterParams
 

@@ -1,0 +1,29 @@
+"""The device that a study names, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autotune.run_folder import environment
+from autotune.targets.address import LOCAL
+from autotune.targets.device import Device
+from autotune.targets.devices import find_place
+from autotune.targets.local import Local
+
+#: What of this machine a stored latency depends on.
+_MACHINE = ("platform", "cpu", "cores", "memory_gb")
+
+
+def open_device(host: str, python: str | None, provider: str, say: Callable[[str], None]) -> Device:
+    """``local``, or what `find_place` takes; ``say`` is given sentences for the user, now and while it measures.
+
+    Raises:
+        ConfigError: there is no device of this name.
+        DeviceError: it cannot be reached, or nothing can be measured there.
+    """
+    if host == LOCAL:
+        about = environment()
+        return Local({name: about[name] for name in _MACHINE})
+    from autotune.targets.ssh import open_ssh  # brings the SSH library, which a study of this machine needs none of
+
+    return open_ssh(find_place(host, python, file="study.yaml", where="target.host"), provider, say)
