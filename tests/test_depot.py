@@ -31,7 +31,7 @@ def put(depot: Depot, name: str, **contents: bytes) -> Path:
     for sha256 in missing:
         (depot.incoming / sha256).write_bytes(by_sha[sha256])
         assert depot.take(sha256)
-    return depot.place(name, wanted[name])
+    return depot.place(wanted)[name]
 
 
 @pytest.fixture
@@ -64,24 +64,41 @@ def test_other_contents_are_not_taken_and_leave_nothing(depot: Depot) -> None:
 
 def test_an_artifact_of_which_a_file_is_missing_is_not_placed(depot: Depot) -> None:
     with pytest.raises(FileNotFoundError, match="model: it has not been sent"):
-        depot.place("a", files(model=b"x"))
+        depot.place({"a": files(model=b"x")})
     assert not depot.folder("a").exists()
 
 
 def test_a_name_that_leaves_the_folder_is_refused(depot: Depot) -> None:
     with pytest.raises(ValueError, match="leaves the artifact's folder"):
-        depot.place("a", {"../evil": about(b"x")})
+        depot.place({"a": {"../evil": about(b"x")}})
 
 
 def test_the_one_used_longest_ago_goes_first_and_never_one_in_use(depot: Depot) -> None:
     for name in ("a", "b", "c"):
         put(depot, name, model=name.encode() * 3000)
-    depot.place("a", files(model=b"a" * 3000))  # used again
+    depot.place({"a": files(model=b"a" * 3000)})  # used again
     wanted = {"a": files(model=b"a" * 3000), "d": files(model=b"d" * 3500)}
     room = depot.make_room(wanted, depot.missing(wanted), QUOTA)
     assert room.removed == ("b",)
     assert room.short is None
     assert depot.kept()["artifacts"] == ["c", "a"]
+
+
+def test_what_a_new_artifact_shares_with_one_that_goes_stays(depot: Depot) -> None:
+    put(depot, "a", model=b"a" * 6000, config=b"{}")
+    folder = put(depot, "b", model=b"b" * 6000, config=b"{}")
+    assert (folder / "config").read_bytes() == b"{}"
+    assert depot.kept()["artifacts"] == ["b"]
+
+
+def test_two_of_one_request_may_share_a_file(depot: Depot) -> None:
+    wanted = {"a": files(model=b"a", config=b"{}"), "b": files(model=b"b", config=b"{}")}
+    for content in (b"a", b"b", b"{}"):
+        (depot.incoming / about(content)["sha256"]).write_bytes(content)
+    assert all(depot.take(sha256) for sha256 in depot.missing(wanted))
+    placed = depot.place(wanted)
+    assert (placed["a"] / "config").samefile(placed["b"] / "config")
+    assert list(depot.incoming.iterdir()) == []
 
 
 def test_what_cannot_fit_says_so_and_keeps_what_is_in_use(depot: Depot) -> None:

@@ -104,14 +104,14 @@ async def _options(place: Place) -> asyncssh.SSHClientConnectionOptions:
         given["port"] = address.port
     try:
         options = await asyncssh.SSHClientConnectionOptions.construct(
-            host=address.host, password_auth=False, kbdint_auth=False, ignore_encrypted=True,
+            host=address.host, config=(), password_auth=False, kbdint_auth=False, ignore_encrypted=True,
             connect_timeout=_CONNECT_S, login_timeout=_CONNECT_S, keepalive_interval=_KEEPALIVE_S,
             keepalive_count_max=_KEEPALIVES, **given)
     except (asyncssh.Error, OSError, ValueError) as error:
         raise DeviceError(place.name, "~/.ssh", _text(error), "a config and keys that ssh reads") from None
     if options.known_hosts is None:
         raise DeviceError(place.name, "~/.ssh/config", "host key checking is switched off for this host",
-                          "a host whose key is checked: remove StrictHostKeyChecking no there")
+                          "a host whose key is checked: remove UserKnownHostsFile none there")
     return options
 
 

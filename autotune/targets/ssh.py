@@ -114,8 +114,7 @@ class Ssh:
                     raise DeviceError(self._place.name, "disk", f"{len(damaged)} files arrived damaged twice",
                                       "a disk that keeps what is written to it")
                 needed["send"] = {sha: {"size": needed["send"][sha]["size"], "offset": 0} for sha in damaged}
-            placed = {name: (await agent.ask("place", name=name, files=about))["folder"]
-                      for name, about in files.items()}
+            placed = (await agent.ask("place", artifacts=files))["folders"]
         except Refused as refused:
             raise DeviceError(self._place.name, "disk", str(refused), "a disk that can be written") from refused
         return {artifact.folder: placed[artifact.name] for artifact in artifacts}

@@ -13,7 +13,7 @@ Commands, and the events that answer them; the first event comes unasked::
     {"do": "lock", "who"}               {"event": "waiting", "who", "since"} at most once, {"event": "locked"}
     {"do": "need", "artifacts", "quota"}    {"event": "needed", "send": {sha256: {"size", "offset"}}, "to", "room"}
     {"do": "take", "sha256"}            {"event": "taken", "ok"}                       # ok: its contents are as named
-    {"do": "place", "name", "files"}    {"event": "placed", "folder"}
+    {"do": "place", "artifacts"}        {"event": "placed", "folders": {name: path}}
     {"do": "probe", "request"}          the probe's events, {"event": "exit", "code", "said", "facts"}
 
 A command that cannot be carried out is answered with {"event": "failed", "do", "reason"}. The lock is this process's:
@@ -153,8 +153,8 @@ class Agent:
     def _take(self, sha256: str) -> None:
         emit("taken", ok=self._held().take(sha256))
 
-    def _place(self, name: str, files: Mapping[str, Any]) -> None:
-        emit("placed", folder=str(self._held().place(name, files)))
+    def _place(self, artifacts: Mapping[str, Any]) -> None:
+        emit("placed", folders={name: str(path) for name, path in self._held().place(artifacts).items()})
 
     def _probe(self, request: Mapping[str, Any]) -> None:
         """The probe writes its events to our stdout itself: whoever passed them on would take part of the machine."""

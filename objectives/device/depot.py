@@ -5,7 +5,7 @@
     ROOT/artifacts/NAME/…       an artifact's files, all of them; what artifacts have in common is a hard link
     ROOT/artifacts/NAME.json    {"files": {name: {"size", "sha256"}}, "used": n, "boot": id}
     ROOT/incoming/SHA256        a file that is being sent: sending goes on from its length
-    ROOT/incoming/SHA256.whole  one that has been sent and checked, and waits for the rest of its artifact
+    ROOT/incoming/SHA256.whole  one that is here, sent and checked or of another artifact, and waits for the rest
 
 ``used`` counts up and is no time: a board without a battery wakes up in 1970. What lay there through a restart is read
 and hashed again before it is used, as power cuts leave files of the right length and the wrong contents.
@@ -66,9 +66,12 @@ class Depot:
         wanted = {about["sha256"]: int(about["size"]) for files in artifacts.values() for about in files.values()}
         here: set[str] = set()
         for name, record in list(self._records()):
-            contents = {about["sha256"] for about in record["files"].values()}
-            if contents & wanted.keys() and self._is_sound(name, record):
-                here |= contents
+            contents = {about["sha256"]: file for file, about in record["files"].items()}
+            if contents.keys() & wanted.keys() and self._is_sound(name, record):
+                if name not in artifacts:
+                    for sha256 in contents.keys() & wanted.keys() - here:  # it may have to go before it is needed
+                        _link(self.folder(name) / contents[sha256], self._whole(sha256))
+                here |= contents.keys()
         return {sha256: {"size": size, "offset": self._offset(sha256, size)}
                 for sha256, size in wanted.items() if sha256 not in here}
 
@@ -100,32 +103,34 @@ class Depot:
         part.rename(self._whole(sha256))
         return True
 
-    def place(self, name: str, files: Files) -> Path:
-        """The artifact's folder, made of what is here. Raises FileNotFoundError where a file is not.
+    def place(self, artifacts: Mapping[str, Files]) -> dict[str, Path]:
+        """The artifacts' folders, made of what is here. Raises FileNotFoundError where a file is not.
 
-        Raises ValueError for a file's name that leaves the folder.
+        Raises ValueError for a file's name that leaves its folder.
         """
-        folder = self.folder(name)
-        if not folder.is_dir():
-            here = self._by_content()
-            making = self._artifacts / f".{name}.making"
-            shutil.rmtree(making, ignore_errors=True)
-            for file, about in files.items():
-                target = making / _inside(file)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _link(here.get(about["sha256"]) or self._whole(about["sha256"]), target)
-            for inner in (making, *(p for p in making.rglob("*") if p.is_dir())):
-                _sync(inner)
-            making.rename(folder)
-            _sync(self._artifacts)
-        self._note(name, files)
-        for about in files.values():
-            self._whole(about["sha256"]).unlink(missing_ok=True)
-        return folder
+        for name, files in artifacts.items():
+            if not self.folder(name).is_dir():
+                self._make(name, files)
+            self._note(name, files)
+        for sha256 in (about["sha256"] for files in artifacts.values() for about in files.values()):
+            self._whole(sha256).unlink(missing_ok=True)
+        return {name: self.folder(name) for name in artifacts}
 
     def kept(self) -> dict[str, Any]:
         """What is kept, in bytes, and the names of the artifacts, the oldest first."""
         return {"bytes": self._used(), "artifacts": self._oldest_first()}
+
+    def _make(self, name: str, files: Files) -> None:
+        """The folder with everything in it, on the disk before it has its name."""
+        making = self._artifacts / f".{name}.making"
+        for file, about in files.items():
+            target = making / _inside(file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(self._whole(about["sha256"]), target)
+        for inner in (making, *(p for p in making.rglob("*") if p.is_dir())):
+            _sync(inner)
+        making.rename(self.folder(name))
+        _sync(self._artifacts)
 
     def _whole(self, sha256: str) -> Path:
         return self.incoming / f"{sha256}.whole"
@@ -145,7 +150,10 @@ class Depot:
             if path.name.startswith(".") or (path.is_dir() and path.name not in records):
                 self._remove(path)
         for path in self.incoming.glob("*.whole"):
-            path.rename(path.with_suffix(""))
+            if path.stat().st_nlink > 1:  # it is an artifact's, too
+                path.unlink()
+            else:
+                path.rename(path.with_suffix(""))
 
     def _is_sound(self, name: str, record: Mapping[str, Any]) -> bool:
         """Whether the artifact is what its record says; one that is not is removed."""
@@ -169,11 +177,6 @@ class Depot:
 
     def _oldest_first(self) -> list[str]:
         return [name for name, record in sorted(self._records(), key=lambda item: item[1]["used"])]
-
-    def _by_content(self) -> dict[str, Path]:
-        """Files of finished artifacts by their sha256."""
-        return {about["sha256"]: self.folder(name) / file
-                for name, record in self._records() for file, about in record["files"].items()}
 
     def _used(self) -> int:
         """Bytes of all that is kept; a file of several artifacts counts once."""
