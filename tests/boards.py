@@ -118,12 +118,13 @@ class Board:
         return Place(**{"name": "board", "address": self.address, "python": sys.executable, **changes})
 
     def cleared(self, monkeypatch: pytest.MonkeyPatch) -> Board:
-        """The device with nothing of ours on it, and this process its user's."""
+        """The device without artifacts, and this process its user's."""
         monkeypatch.setenv("HOME", str(self.client))
         monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
         self.trust()
         self.wire.cut_at = None
-        shutil.rmtree(self.root, ignore_errors=True)
+        for name in ("artifacts", "incoming"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
         return self
 
     def trust(self, key: str | None = None) -> None:

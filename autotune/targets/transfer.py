@@ -105,12 +105,17 @@ async def put_package(sftp: asyncssh.SFTPClient, root: str) -> str:
     home = posixpath.join(making, "objectives")
     for inner in sorted({posixpath.dirname(posixpath.join(home, name)) for name in files}):
         await sftp.makedirs(inner, exist_ok=True)
-    await asyncio.gather(*(sftp.put(str(path), posixpath.join(home, name)) for name, path in files.items()))
+    await asyncio.gather(*(_write(sftp, posixpath.join(home, name), path.read_bytes()) for name, path in files.items()))
     try:
         await sftp.rename(making, folder)
     except asyncssh.SFTPError:  # another machine was first
         await sftp.rmtree(making, ignore_errors=True)
     return folder
+
+
+async def _write(sftp: asyncssh.SFTPClient, path: str, content: bytes) -> None:
+    async with sftp.open(path, "wb") as file:
+        await file.write(content)
 
 
 async def drop_package(sftp: asyncssh.SFTPClient, folder: str) -> None:
