@@ -43,6 +43,7 @@ def study(board: Board, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     path = studies.write_study(folder, target=target, budget={"adapters": 1},
                                certificate={"finalists": 1, "time": "5s"},
                                constraints=["accuracy >= 0.05", "size_mb <= 40"])
+    board.wire.cut_at = board.wire.sent + 800_000  # amid the study
     return folder / "run", autotune(board, "run", str(path), "--out", str(folder / "run"), "--store",
                                     str(folder / "store"), cwd=folder)
 
@@ -58,6 +59,11 @@ def test_a_study_is_measured_and_certified_on_the_device(study: tuple[Path, Any]
     assert device["host"] == "bench"
     assert device["libraries"]["onnxruntime-genai"]
     assert {"board", "cores", "memory_gb", "governor", "architecture"} <= set(device)
+
+
+def test_a_connection_that_was_cut_was_made_again(study: tuple[Path, Any]) -> None:
+    assert study[1].stdout.count("trying again in 2 s") == 1
+    assert {trial["state"] for trial in studies.results(study[0])["trials"]} <= {"COMPLETE", "PRUNED"}
 
 
 def test_every_measurement_of_it_came_from_there(study: tuple[Path, Any]) -> None:

@@ -103,7 +103,7 @@ async def _options(place: Place) -> asyncssh.SSHClientConnectionOptions:
     if address.port:
         given["port"] = address.port
     try:
-        options = await asyncssh.SSHClientConnectionOptions.construct(
+        options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
             host=address.host, config=(), password_auth=False, kbdint_auth=False, ignore_encrypted=True,
             connect_timeout=_CONNECT_S, login_timeout=_CONNECT_S, keepalive_interval=_KEEPALIVE_S,
             keepalive_count_max=_KEEPALIVES, **given)

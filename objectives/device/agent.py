@@ -33,7 +33,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,15 @@ class Agent:
 
     def serve(self) -> None:
         """Until the other side is gone; does not return."""
+        ways: dict[str, Callable[..., None]] = {
+            "facts": self._facts, "providers": self._providers, "lock": self._take_lock, "need": self._need,
+            "take": self._take, "place": self._place, "probe": self._probe}
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
             command = self._commands.get()
             name = str(command.pop("do", None))
             try:
-                way = {"facts": self._facts, "providers": self._providers, "lock": self._take_lock, "need": self._need,
-                       "take": self._take, "place": self._place, "probe": self._probe}[name]
-                way(**command)
+                ways[name](**command)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 told = error.strerror if isinstance(error, OSError) and error.strerror else f"{error}"
                 emit("failed", do=name, reason=f"{type(error).__name__}: {told}")

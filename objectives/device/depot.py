@@ -82,7 +82,7 @@ class Depot:
         wanted = {file["sha256"] for files in artifacts.values() for file in files.values()}
         going: list[Path] = [p for p in self.incoming.iterdir() if p.name.removesuffix(".whole") not in wanted]
         going += [self.folder(name) for name in self._oldest_first() if name not in artifacts]
-        removed = []
+        removed: list[str] = []
         while True:
             used, free = self._used(), shutil.disk_usage(self._artifacts).free
             short = "quota" if used + needed > quota else "disk" if needed and free - needed < self._reserve else None
