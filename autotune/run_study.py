@@ -70,7 +70,7 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
         store.register(folder.root)
         try:
             target = config.file.target
-            device = open_device(target.host, target.python, target.provider, terminal.warn)
+            device = open_device(target.host, target.python, target.provider, terminal.say, terminal.warn)
             runner = StageRunner(store, worker, folder, terminal, MachineLock(on_wait=terminal.say), device)
             prepared = prepare(config, source, runner, terminal)
             folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key),

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from autotune.machine_lock import VARIABLE, MachineLock
 from autotune.report.results import schema
 from tests import artifacts, boards, studies
 from tests.boards import Board
@@ -27,10 +28,14 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
         yield found
 
 
-def autotune(board: Board, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def autotune(
+    board: Board, *words: str, cwd: Path | None = None, lock: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**studies.environment(), **board.environment()}
     environment.pop("XDG_CONFIG_HOME", None)
     environment["PYTHONPATH"] = studies.environment()["PYTHONPATH"]
+    if lock:
+        environment[VARIABLE] = str(lock)
     return subprocess.run([sys.executable, "-m", "autotune", *words], capture_output=True, text=True, timeout=400,
                           env=environment, cwd=cwd)
 
@@ -51,6 +56,7 @@ def study(board: Board, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def test_a_study_is_measured_and_certified_on_the_device(study: tuple[Path, Any]) -> None:
     out, done = study
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Measuring on bench: " in done.stdout
     found = studies.results(out)
     jsonschema.validate(found, schema())
     assert found["certificate"]["verdict"] == "PASS"
@@ -82,8 +88,9 @@ def test_no_rows_and_no_study_are_on_the_device(study: tuple[Path, Any], board: 
 
 def test_the_same_study_again_measures_nothing_but_its_certificate(study: tuple[Path, Any], board: Board) -> None:
     out = study[0]
-    again = autotune(board, "run", str(out.parent / "study.yaml"), "--out", str(out.parent / "again"), "--store",
-                     str(out.parent / "store"), cwd=out.parent)
+    with MachineLock(out.parent / "lock").working():  # as training does: measuring elsewhere need not wait for it
+        again = autotune(board, "run", str(out.parent / "study.yaml"), "--out", str(out.parent / "again"), "--store",
+                         str(out.parent / "store"), cwd=out.parent, lock=out.parent / "lock")
     assert again.returncode == 0, again.stderr
     assert studies.results(out.parent / "again")["cost"]["probes"] <= 3
 

@@ -212,6 +212,16 @@ def test_an_artifact_beyond_the_quota_is_refused_before_it_is_sent(board: Board,
     assert board.wire.sent - before < MB
 
 
+def test_a_disk_that_is_full_fails_the_artifact_and_not_the_study(board: Board, tmp_path: Path) -> None:
+    device, artifact = opened(board), padded(tmp_path / "one", 2)
+    incoming = board.root / "incoming"
+    incoming.mkdir(exist_ok=True)
+    (incoming / describe(artifact).files["padding.bin"]["sha256"]).symlink_to("/dev/full")
+    with pytest.raises(ProbeError, match=r"board: disk: writing failed \(.*\) with \d+ MB free; accepted: room for the "
+                       "artifact"):
+        measure(device, tmp_path, artifact=str(artifact))
+
+
 def test_two_do_not_measure_at_once(board: Board, tmp_path: Path) -> None:
     first, second = opened(board), Heard()
     both = opened(board, second)

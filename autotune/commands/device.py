@@ -191,7 +191,8 @@ def _print_checks(console: Console, found: Sequence[Check]) -> None:
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in found:
-        better = f" [dim]better: {escape(check.accepted)}[/]" if check.accepted else ""
+        word = "accepted" if check.state == "problem" else "better"
+        better = f" [dim]{word}: {escape(check.accepted)}[/]" if check.accepted else ""
         table.add_row(f"  [{_STYLES[check.state]}]{check.state}[/]", escape(check.name),
                       f"{escape(check.found)}{better}")
     console.print(table)

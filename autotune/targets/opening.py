@@ -14,8 +14,11 @@ from autotune.targets.local import Local
 _MACHINE = ("platform", "cpu", "cores", "memory_gb")
 
 
-def open_device(host: str, python: str | None, provider: str, say: Callable[[str], None]) -> Device:
-    """``local``, or what `find_place` takes; ``say`` is given sentences for the user, now and while it measures.
+def open_device(
+    host: str, python: str | None, provider: str, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Device:
+    """``local``, or what `find_place` takes. Of a remote device ``say`` is told which it is, and ``warn`` what the user
+    should know of it, now and while it measures.
 
     Raises:
         ConfigError: there is no device of this name.
@@ -26,4 +29,8 @@ def open_device(host: str, python: str | None, provider: str, say: Callable[[str
         return Local({name: about[name] for name in _MACHINE})
     from autotune.targets.ssh import open_ssh  # brings the SSH library, which a study of this machine needs none of
 
-    return open_ssh(find_place(host, python, file="study.yaml", where="target.host"), provider, say)
+    device = open_ssh(find_place(host, python, file="study.yaml", where="target.host"), provider, warn)
+    about = device.fingerprint
+    say(f"Measuring on {host}: {about['board'] or about['cpu'] or about['architecture']}, {about['cores']} cores, "
+        f"{about['memory_gb']} GB, ONNX Runtime {about['libraries']['onnxruntime']}")
+    return device
