@@ -20,6 +20,8 @@ T = TypeVar("T")
 _CONNECT_S = 20.0
 #: A peer that answers nothing for so long is gone, seconds between questions and how many.
 _KEEPALIVE_S, _KEEPALIVES = 5.0, 4
+#: It tells of every channel and command otherwise, as soon as some other library configures logging.
+asyncssh.set_log_level("WARNING")
 
 
 class Lost(Exception):

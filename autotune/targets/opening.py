@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from autotune.run_folder import environment
 from autotune.targets.address import LOCAL
@@ -30,7 +31,7 @@ def open_device(
     from autotune.targets.ssh import open_ssh  # brings the SSH library, which a study of this machine needs none of
 
     device = open_ssh(find_place(host, python, file="study.yaml", where="target.host"), provider, warn)
-    about = device.fingerprint
+    about: Mapping[str, Any] = device.fingerprint
     say(f"Measuring on {host}: {about['board'] or about['cpu'] or about['architecture']}, {about['cores']} cores, "
         f"{about['memory_gb']} GB, ONNX Runtime {about['libraries']['onnxruntime']}")
     return device
