@@ -71,6 +71,12 @@ def test_checking_cannot_be_switched_off(board: Board, text: str) -> None:
         config.unlink()
 
 
+def test_a_folder_that_cannot_be_written(board: Board) -> None:
+    with pytest.raises(DeviceError, match=r"board: files: SFTP in /dev/null/x: .*; accepted: an SSH server with SFTP, "
+                       "and a folder there that can be written"):
+        open_ssh(board.place(folder="/dev/null/x"), "cpu", lambda text: None)
+
+
 def test_a_host_may_be_an_alias_of_the_users_config(board: Board) -> None:
     config = board.client / ".ssh" / "config"
     config.write_text(f"Host myboard\n  HostName 127.0.0.1\n  Port {board.wire.port}\n  User {board.user}\n")

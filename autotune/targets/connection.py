@@ -63,7 +63,8 @@ async def connected(place: Place) -> AsyncIterator[asyncssh.SSHClientConnection]
     ~/.ssh/config, key files and ssh-agent are used as ``ssh`` uses them; passwords never are.
 
     Raises:
-        DeviceError: trying again would not help: the host's key is not the known one, or ours is not accepted.
+        DeviceError: trying again would not help: the host's key is not the known one, ours is not accepted, or what
+            the block asked of SFTP was refused.
         Lost: it may.
     """
     connection = await _connect(place)
@@ -73,6 +74,9 @@ async def connected(place: Place) -> AsyncIterator[asyncssh.SSHClientConnection]
     except (asyncssh.DisconnectError, asyncssh.ChannelOpenError, ConnectionError, asyncssh.SFTPConnectionLost,
             asyncssh.SFTPNoConnection) as error:
         raise Lost(f"the connection broke: {_text(error)}") from error
+    except asyncssh.SFTPError as error:
+        raise DeviceError(place.name, "files", f"SFTP in {place.folder}: {_text(error)}",
+                          "an SSH server with SFTP, and a folder there that can be written") from error
 
 
 async def _connect(place: Place) -> asyncssh.SSHClientConnection:

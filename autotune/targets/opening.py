@@ -26,8 +26,8 @@ def open_device(
         DeviceError: it cannot be reached, or nothing can be measured there.
     """
     if host == LOCAL:
-        about = environment()
-        return Local({name: about[name] for name in _MACHINE})
+        here = environment()
+        return Local({name: here[name] for name in _MACHINE})
     from autotune.targets.ssh import open_ssh  # brings the SSH library, which a study of this machine needs none of
 
     device = open_ssh(find_place(host, python, file="study.yaml", where="target.host"), provider, warn)
