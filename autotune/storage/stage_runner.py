@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,8 @@ from autotune.run_folder import RunFolder
 from autotune.storage import keys
 from autotune.storage.several import make_several
 from autotune.storage.store import Entry, Key, Store
-from autotune.targets.local import run_probe
+from autotune.targets.device import Device
+from autotune.targets.local import Local
 from autotune.workers import Worker
 from objectives.result import ProbeResult
 from search_spaces.adapter import AdapterParams
@@ -39,14 +40,16 @@ T = TypeVar("T")
 class StageRunner:
     """Every stage of a study as one method each. What a stage raises passes through.
 
-    While a stage works the machine's lock is held shared, while latency is measured exclusively: in
-    between, waiting for another process's entry included, it is not held.
+    While a stage works the machine's lock is held shared, while latency is measured here exclusively: in
+    between, waiting for another process's entry included, it is not held. ``device`` is where artifacts are measured.
     """
 
     def __init__(
-        self, store: Store, worker: Worker, folder: RunFolder, terminal: Terminal, machine: MachineLock
+        self, store: Store, worker: Worker, folder: RunFolder, terminal: Terminal, machine: MachineLock,
+        device: Device | None = None,
     ) -> None:
         self.store = store
+        self.device = device or Local()
         self._worker = worker
         self._folder = folder
         self._terminal = terminal
@@ -189,13 +192,13 @@ class StageRunner:
     ) -> Entry:
         """One probe run. ``request`` gives what to ask and the artifact's bytes; it is called only for a new one.
 
-        ``timed``: latency is measured, and everything of ours on this machine keeps still meanwhile.
+        ``timed``: latency is measured, and everything of ours on the device keeps still meanwhile.
         """
         made = [] if self.store.get(key) else [request()]
 
         def produce(out: Path, report: Report) -> None:
             asked, size = _the(made)
-            answers.store(out, run_probe(asked, workdir=self._folder.scratch, report=report), size)
+            answers.store(out, self.device.measure(asked, workdir=self._folder.scratch, report=report), size)
 
         return self._stored(stage, key, title, produce, timed=timed)
 
@@ -205,9 +208,9 @@ class StageRunner:
         self._folder.event(event="stage_start", stage=stage, key=key)
         try:
             with (self._terminal.stage(title) as report,
-                  self._machine.measuring() if timed else self._machine.working()):
+                  self._hold(timed)):
                 began = time.time()
-                result = run_probe(request, workdir=self._folder.scratch, report=report)
+                result = self.device.measure(request, workdir=self._folder.scratch, report=report)
         except BaseException as error:
             reason = error.reason if isinstance(error, StageError) else type(error).__name__
             self._folder.event(event="stage_failed", stage=stage, key=key, reason=reason)
@@ -236,7 +239,7 @@ class StageRunner:
 
         @contextmanager
         def holding() -> Iterator[None]:
-            with self._machine.measuring() if timed else self._machine.working():
+            with self._hold(timed):
                 span["began"] = time.time()
                 yield
                 span["ended"] = time.time()
@@ -256,6 +259,11 @@ class StageRunner:
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
                            cached=entry.cached, timed=timed, **{name: round(at, 3) for name, at in span.items()})
         return entry
+
+    def _hold(self, timed: bool) -> AbstractContextManager[None]:
+        """The machine's lock; a remote device has its own, and others may go on working here."""
+        alone = timed and not self.device.is_remote
+        return self._machine.measuring() if alone else self._machine.working()
 
     def _stored_several(
         self, wanted: Mapping[Key, str], title: str,
