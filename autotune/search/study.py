@@ -133,6 +133,9 @@ class StudyLoop:
         """
         if dead := self._ledger.close_dead():
             self._terminal.say(f"{dead} unfinished trial{'s' * (dead > 1)} of an ended process: made again")
+        for begun in self._proposals.adapters():
+            if begun.running:  # its last score may be the last thing that an ended process wrote
+                self._conclude(begun.number)
         while True:
             state = self._state()
             plan = self._plan(state)
@@ -199,8 +202,12 @@ class StudyLoop:
     def _lost(
         self, proposal: Trial, params: AdapterParams, error: StageError, on_trial: Callable[[], Any]
     ) -> None:
-        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells."""
-        self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
+        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells.
+
+        Where a process died after it had told so, before the proposal was ended, it is told already.
+        """
+        if not any(r.adapter == params and r.state == "FAILED" and not r.interrupted for r in self.records()):
+            self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
         self._proposals.fail(proposal, error.reason)
 
     def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> None:
