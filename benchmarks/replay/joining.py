@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autotune.pipeline.recipe import spread
 from autotune.pipeline.rungs import rung_steps
 from benchmarks.replay.workshop import Workshop, read_json
 from search_spaces.adapter import AdapterParams
@@ -184,12 +183,11 @@ class Join:
         return seconds(self.costs[name], self.threads)
 
     def _step_model(self) -> dict[str, Any]:
-        held = spread(self.shop.data.valid, 64)
         return {
             "formula": "seconds of a step = (fixed + tokens * (each[targets] + by_rank[targets] * rank)) * "
-                       f"(dropout if there is some); tokens = batch size * {self._mean_tokens:.2f}. A rung ends with "
-                       f"the loss on {len(held)} validation rows.",
-            "fixed": self.step.fixed, "each": dict(self.step.each), "by_rank": dict(self.step.by_rank),
+                       f"(dropout if there is some); tokens = batch size * {self._mean_tokens:.2f}.",
+            "fixed": self.step.fixed, "each": dict(sorted(self.step.each.items())),
+            "by_rank": dict(sorted(self.step.by_rank.items())),
             "dropout": self.step.dropout,
         }
 
