@@ -29,16 +29,17 @@ _PROPOSALS: tuple[Direction, ...] = ("maximize", "maximize")
 class FanOut:
     """Each adapter is trained to the end and scored at every deploy point that its known values do not rule out.
 
-    TPE is what autotune was before it had fidelities: expert points first, then told of each adapter at its largest
-    and at its smallest artifact, with violations.
+    TPE is asked as autotune asks it, told of each adapter at its largest and at its smallest artifact, with violations.
+    ``experts``: autotune's first points come first, which makes it what autotune was before it had fidelities.
     """
 
     sampler: Sampler
+    experts: bool = False
 
     def run(self, world: World, seed: int) -> None:
         world.probe()
         space = space_of(world.table)
-        nearest, experts = Nearest(world.table, space), first_points(space)
+        nearest, experts = Nearest(world.table, space), first_points(space) if self.experts else []
         study = optuna.create_study(directions=_PROPOSALS, sampler=_sampler(self.sampler, seed))
         free, known = {a.number for a in world.table.adapters}, list[Known]()
         taken = set[AdapterParams]()
