@@ -46,7 +46,8 @@ OURS = "autotune"
 NAMES = (
     OURS, "autotune, all training to the end", "autotune, training anew for each point",
     "autotune, sampler without constraints", "autotune, without its first points", "autotune, random proposals",
-    "TPE, fan-out, with autotune's first points", "TPE, fan-out", "NSGA-II, fan-out", "random, fan-out", "MO-ASHA, random", "TPE", "NSGA-II", "random",
+    "TPE, fan-out, with autotune's first points", "TPE, fan-out", "NSGA-II, fan-out", "random, fan-out",
+    "MO-ASHA, random", "TPE", "NSGA-II", "random",
 )
 
 
