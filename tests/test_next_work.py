@@ -156,7 +156,7 @@ def test_tasks_without_right_and_wrong_are_ranked_by_loss() -> None:
     search = Search(make_plan(budget=Budget(8, None, None), least_gain=0.0), lambda n: qualities[n], generates=True)
     search.run()
     promoted = [w.numbers[0] for w in search.done if isinstance(w, Train) and w.rung == 2]
-    assert promoted[0] == 3
+    assert promoted[:2] == [0, 3]  # the first adapter goes to its end in any case
     stopped = [w for w in search.done if isinstance(w, Stop)]
     assert all("validation loss" in w.reason for w in stopped)
 
