@@ -14,11 +14,26 @@ from tests.searching import Search, adapter, make_plan, scored, state
 GOOD, BAD = 0.78, 0.62
 
 
-def test_a_first_picture_comes_before_any_promotion() -> None:
+def test_the_first_adapter_gives_a_result_before_any_other_is_begun() -> None:
     search = Search(make_plan(), lambda n: 0.7)
     search.run()
-    assert search.done[:FIRST] == [Propose(1)] * FIRST
-    assert search.done[FIRST:2 * FIRST] == [Train((n,), 0) for n in range(FIRST)]
+    assert search.done[:2] == [Propose(1), Train((0,), 0)]
+    before = search.done[:search.done.index(Propose(1), 1)]
+    assert [w for w in before if isinstance(w, Score)]
+    assert {w.numbers for w in before if isinstance(w, Train)} == {(0,)}
+
+
+def test_where_the_first_adapter_fails_another_is_begun() -> None:
+    failed = replace(adapter(0), stopped="training failed: CUDA error")
+    assert next_work(state(failed), make_plan()) == Propose(1)
+
+
+def test_a_picture_of_several_comes_before_a_second_one_is_trained_on() -> None:
+    search = Search(make_plan(), lambda n: 0.7)
+    search.run()
+    on = next(i for i, w in enumerate(search.done) if isinstance(w, Train) and w.numbers != (0,) and w.rung > 0)
+    begun = {n for w in search.done[:on] if isinstance(w, Train) for n in w.numbers}
+    assert len(begun) >= FIRST
 
 
 def test_the_better_curve_is_trained_on() -> None:
@@ -141,7 +156,7 @@ def test_tasks_without_right_and_wrong_are_ranked_by_loss() -> None:
     search = Search(make_plan(budget=Budget(8, None, None), least_gain=0.0), lambda n: qualities[n], generates=True)
     search.run()
     promoted = [w.numbers[0] for w in search.done if isinstance(w, Train) and w.rung == 2]
-    assert promoted[0] == 3
+    assert promoted[:2] == [0, 3]  # the first adapter goes to its end in any case
     stopped = [w for w in search.done if isinstance(w, Stop)]
     assert all("validation loss" in w.reason for w in stopped)
 

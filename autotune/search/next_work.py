@@ -13,7 +13,7 @@ place on the front is worth.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from autotune.search.path import Path, paths
@@ -21,7 +21,8 @@ from autotune.search.rungs import Finish, Plan, Propose, Score, State, Stop, Tra
 from autotune.search.settling import settled, where_stopped
 from autotune.search.view import View
 
-#: So many adapters are begun before any is trained on, the search's first picture of what adapters differ by.
+#: Once the first result is there, so many adapters are begun before any other is trained on: the picture of what they
+#: differ by.
 FIRST = 4
 #: Of those that wait at their first rung this share goes on before more are begun (the reduction factor of ASHA): what
 #: is new always promises something, and a search that only begins ends with nothing.
@@ -77,19 +78,26 @@ def _over(state: State, plan: Plan) -> str | None:
 
 
 def _options(view: View) -> Iterator[Option]:
-    starting = len(view.alive) + len(view.ended) < FIRST
-    fresh = view.fresh() if starting or _waiting(view) < REDUCTION * max(1, _gone_on(view)) else 0
-    if fresh and starting:
-        yield _propose(view, fresh)
-        return
-    if beginning := [n for n, p in paths(view).items() if p.rung == 0 and not view.trained(n)]:
+    if view.alive and not view.finished:
+        # The first adapters, the best guess there is, go to their end before any other is begun: a front from the
+        # start, and what rungs tell of an end is learned by having seen one.
+        fresh = 0
+    else:
+        starting = len(view.alive) + len(view.ended) < FIRST
+        fresh = view.fresh() if starting or _waiting(view) < REDUCTION * max(1, _gone_on(view)) else 0
+        if fresh and starting and view.fits(Propose(fresh)):
+            yield from _scores(view)
+            yield _propose(view, fresh)
+            return
+    ways = paths(view)
+    if beginning := [n for n, p in ways.items() if p.rung == 0 and not view.trained(n)]:
         # What was proposed is begun before anything else: its first rung is what the proposal was counted on.
         work = Train(tuple(beginning[:view.plan.width]), _last(view) if _only(view) else 0)
         yield Option(work, 1.0, 1.0, 0.0)
         if view.fits(work):
             return
     yield from _scores(view)
-    yield from _trainings(view)
+    yield from _trainings(view, ways)
     if fresh:
         yield _propose(view, fresh)
 
@@ -119,9 +127,9 @@ def _scores(view: View) -> Iterator[Option]:
             yield Option(Score(number, label), gain, view.score_s(label), hope)
 
 
-def _trainings(view: View) -> Iterator[Option]:
+def _trainings(view: View, ways: Mapping[int, Path]) -> Iterator[Option]:
     by_rung: dict[int, list[tuple[int, Path]]] = {}
-    for number, path in paths(view).items():
+    for number, path in ways.items():
         if path.rung or view.trained(number):
             by_rung.setdefault(path.rung, []).append((number, path))
     for rung, members in by_rung.items():
