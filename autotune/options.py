@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autotune.config import StudyConfig
 from autotune.errors import ConfigError, Problem
 from autotune.preparation import store_root
+from autotune.storage.mirror import Mirror
+from autotune.storage.store import Store
+from autotune.storage.urls import is_url
 from autotune.study_file import DURATIONS, parse_duration
 
 
 @dataclass(frozen=True)
 class Options:
-    """``trials`` and ``time_s`` win over the study's budget. ``quiet`` leaves stdout alone, ``silent`` stderr too."""
+    """``trials`` and ``time_s`` win over the study's budget. ``quiet`` leaves stdout alone, ``silent`` stderr too.
+
+    ``mirror`` is the URL of the store beneath the local one.
+    """
 
     out: Path
     store: Path
@@ -22,6 +29,12 @@ class Options:
     time_s: float | None = None
     quiet: bool = False
     silent: bool = False
+    mirror: str | None = field(default=None, repr=False)
+
+
+def open_store(options: Options, say: Callable[[str], None]) -> Store:
+    """The run's store. Raises ConfigError where the one beneath it cannot be reached."""
+    return Store(options.store, say, Mirror(options.mirror, say) if options.mirror else None)
 
 
 def resolve_options(
@@ -40,11 +53,14 @@ def resolve_options(
         time_s = parse_duration(timeout) if timeout is not None else None
     except ValueError as error:
         problems.append(Problem("--timeout", "", str(error), DURATIONS))
-    root = store_root(store, dict(os.environ))
+    own = config.file.store
+    folder = str(config.base_dir / Path(own).expanduser()) if own and not is_url(own) else None
+    root = store_root(store, dict(os.environ), folder)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problems.append(Problem("--store", str(root), error.strerror or str(error), "a folder that can be written"))
     if problems:
         raise ConfigError(problems)
-    return Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet, silent)
+    return Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet, silent,
+                   own if own and is_url(own) else None)

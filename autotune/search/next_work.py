@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autotune.search.path import Path, paths
-from autotune.search.rungs import Finish, Plan, Propose, Score, State, Train, Work
+from autotune.search.rungs import Finish, Plan, Propose, Score, State, Train, Wait, Work
 from autotune.search.settling import settled
 from autotune.search.view import View
 
@@ -42,25 +42,35 @@ class Option:
 
 
 def next_work(state: State, plan: Plan) -> Work:
-    """What to do next. Call it anew after each piece of work, with what came of it in ``state``."""
+    """What to do next. Call it anew after each piece of work, with what came of it in ``state``.
+
+    With several workers, call it for each that is free, with the pieces in flight in ``state``: it gives one that goes
+    beside them. What ends the search ends it once they have ended: `Wait` until then.
+    """
     if over := _over(state, plan):
-        return Finish(over)
+        return _end(state, over)
     view = View.of(state, plan)
     if decided := settled(view):
         return decided
     possible = list(_options(view))
     fitting = [o for o in possible if view.fits(o.work)]
     if not fitting:
-        return Finish(_why_none(view, bool(possible)))
+        return _end(state, _why_none(view, bool(possible)))
     best = max(fitting, key=lambda o: o.order)
     if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
-        return Finish(idle)
+        return _end(state, idle)
     return best.work
+
+
+def _end(state: State, reason: str) -> Work:
+    """What is in flight may still change what is worth doing."""
+    return Wait() if state.in_flight else Finish(reason)
 
 
 def _over(state: State, plan: Plan) -> str | None:
     budget, spent = plan.budget, state.spent
-    if budget.trials is not None and spent.trials >= budget.trials:
+    begun = sum(isinstance(work, Score) for work in state.in_flight)
+    if budget.trials is not None and spent.trials + begun >= budget.trials:
         return f"the budget of {budget.trials} trials is used up"
     if budget.time_s is not None and spent.seconds + plan.costs.reserve >= budget.time_s:
         return f"the time budget of {budget.time_s:.0f} s is used up"
@@ -73,7 +83,7 @@ def _options(view: View) -> Iterator[Option]:
     if fresh and starting:
         yield _propose(view, fresh)
         return
-    if beginning := [n for n, p in paths(view).items() if p.rung == 0 and not view.trained(n)]:
+    if beginning := [n for n, p in _waiting(view).items() if p.rung == 0 and not view.trained(n)]:
         # What was proposed is begun before anything else: its first rung is what the proposal was counted on.
         work = Train(tuple(beginning[:view.plan.width]), _last(view) if _only(view) else 0)
         yield Option(work, 1.0, 1.0, 0.0)
@@ -83,6 +93,11 @@ def _options(view: View) -> Iterator[Option]:
     yield from _trainings(view)
     if fresh:
         yield _propose(view, fresh)
+
+
+def _waiting(view: View) -> dict[int, Path]:
+    """The ways of adapters that no worker trains on just now."""
+    return {number: path for number, path in paths(view).items() if number not in view.training}
 
 
 def _only(view: View) -> bool:
@@ -103,7 +118,7 @@ def _scores(view: View) -> Iterator[Option]:
 
 def _trainings(view: View) -> Iterator[Option]:
     by_rung: dict[int, list[tuple[int, Path]]] = {}
-    for number, path in paths(view).items():
+    for number, path in _waiting(view).items():
         if path.rung or view.trained(number):
             by_rung.setdefault(path.rung, []).append((number, path))
     for rung, members in by_rung.items():

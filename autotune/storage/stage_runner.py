@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from autotune import answers
-from autotune.errors import AssemblyError, ExportError, StageError, TrainingError
-from autotune.machine_lock import MachineLock
+from autotune.errors import AssemblyError, ExportError, ProbeError, StageError, TrainingError
 from autotune.pipeline import stages
 from autotune.pipeline.base_model import ModelSource
 from autotune.pipeline.packed.job import AdapterJob
@@ -23,12 +22,12 @@ from autotune.pipeline.template_params import TemplateParams
 from autotune.pipeline.tokens import TokenizedData
 from autotune.questions import Target
 from autotune.report.terminal import Terminal
-from autotune.run_folder import RunFolder
+from autotune.run_folder import RunFolder, environment
 from autotune.storage import keys
 from autotune.storage.several import make_several
 from autotune.storage.store import Entry, Key, Store
 from autotune.targets.local import run_probe
-from autotune.workers import Worker
+from autotune.workers import Kind, Workers
 from objectives.result import ProbeResult
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -36,15 +35,24 @@ from search_spaces.deploy import DeployParams
 T = TypeVar("T")
 
 
+class Machine(Protocol):
+    """This machine's lock: a MachineLock, or what stands for it where stages run elsewhere."""
+
+    def working(self) -> AbstractContextManager[None]: ...
+
+    def measuring(self) -> AbstractContextManager[None]: ...
+
+
 class StageRunner:
-    """Every stage of a study as one method each. What a stage raises passes through.
+    """Every stage of a study as one method each. What a stage raises passes through. With several workers as many
+    threads may run stages at once.
 
     While a stage works the machine's lock is held shared, while latency is measured exclusively: in
     between, waiting for another process's entry included, it is not held.
     """
 
     def __init__(
-        self, store: Store, worker: Worker, folder: RunFolder, terminal: Terminal, machine: MachineLock
+        self, store: Store, worker: Workers, folder: RunFolder, terminal: Terminal, machine: Machine
     ) -> None:
         self.store = store
         self._worker = worker
@@ -53,6 +61,23 @@ class StageRunner:
         self._machine = machine
         ends = (e for e in folder.events() if e["event"] == "stage_end" and not e["cached"])
         self._took = {e["stage"]: e["seconds"] for e in ends}
+
+    @property
+    def count(self) -> int:
+        """How many stages may run at a time."""
+        return self._worker.count
+
+    def working(self) -> AbstractContextManager[None]:
+        """For work of this process between stages, while others' may measure."""
+        return self._machine.working()
+
+    def stop(self) -> None:
+        """End every stage that runs; they fail."""
+        self._worker.close(kill=True)
+
+    def target_machine(self) -> Mapping[str, Any]:
+        """What `run_folder.environment` tells of the machine that measures."""
+        return environment() if self._worker.here else self._worker.run(environment, kind="answers")
 
     def base(self, source: ModelSource, fingerprint: Mapping[str, str]) -> Entry:
         """The base model's folder. A folder, and a hub snapshot, are used where they lie."""
@@ -64,21 +89,21 @@ class StageRunner:
             return Entry(keys.base(found, converted=False), path, 0.0, cached=True)
         key = keys.base(found, converted=True)
         entry = self._stored("base", key, "preparing the base model", lambda out, report: self._worker.run(
-            stages.make_base, source, out / "model", on_progress=report, reporting=True))
+            stages.make_base, source, out / "model", on_progress=report, reporting=True, outputs=[out]))
         return replace(entry, path=entry.path / "model")
 
     def data(self, base: Entry, spec: Mapping[str, Any], contents: Mapping[str, str]) -> Entry:
         """Token ids of all splits."""
         key = keys.data(base.key, spec, contents)
         return self._stored("data", key, "tokenizing the data", lambda out, report: self._worker.run(
-            stages.make_data, base.path, out, spec, on_progress=report, reporting=True))
+            stages.make_data, base.path, out, spec, on_progress=report, reporting=True, outputs=[out]))
 
     def adapter(self, base: Entry, data: Entry, params: AdapterParams, seed: int, threads: int | None) -> Entry:
         """A trained adapter."""
         key = keys.adapter(base.key, data.key, params, seed)
         return self._stored("train", key, "training", lambda out, report: self._worker.run(
             stages.make_adapter, base.path, data.path / stages.DATA_FILE, params, out, seed, threads,
-            error=TrainingError, on_progress=report, reporting=True))
+            error=TrainingError, on_progress=report, reporting=True, kind="train", outputs=[out]))
 
     def rungs(
         self, base: Entry, data: Entry, jobs: Sequence[RungJob], threads: int | None
@@ -94,7 +119,8 @@ class StageRunner:
         def train(folders: Mapping[Key, Path], report: Report) -> list[float | TrainingError]:
             work = [self._adapter_job(base, data, named[key], out) for key, out in folders.items()]
             return self._worker.run(stages.make_adapters, base.path, data.path / stages.DATA_FILE, work, threads,
-                                    error=TrainingError, on_progress=report, reporting=True)
+                                    error=TrainingError, on_progress=report, reporting=True, kind="train",
+                                    outputs=list(folders.values()))
 
         def produce(folders: Mapping[Key, Path], report: Report) -> dict[Key, float | StageError]:
             try:
@@ -127,13 +153,13 @@ class StageRunner:
         folders = {params: points[params].path for params in judged.values()}
         return self._stored("judge", key, "judging", lambda out, report: self._worker.run(
             stages.make_judgement, base.path, data.path / stages.DATA_FILE, trained.path, folders, rows, threads, out,
-            error=AssemblyError))
+            error=AssemblyError, kind="train", outputs=[out]))
 
     def template(self, base: Entry, params: TemplateParams) -> Entry:
         """ModelBuilder's graph of the base, for all precisions."""
         key = keys.template(base.key, params)
         return self._stored("template", key, "exporting the base model", lambda out, report: self._worker.run(
-            stages.make_template, base.path, out, params, error=AssemblyError))
+            stages.make_template, base.path, out, params, error=AssemblyError, outputs=[out]))
 
     def point(
         self, base: Entry, template: TemplateParams, params: DeployParams, provider: str, context: int
@@ -144,7 +170,7 @@ class StageRunner:
 
         def produce(out: Path, report: Report) -> None:
             self._worker.run(stages.make_point, _the(parents).path, base.path, out, params, provider, context,
-                             error=AssemblyError)
+                             error=AssemblyError, outputs=[out])
 
         return self._stored("point", key, f"building {params.label}", produce, parents)
 
@@ -155,7 +181,7 @@ class StageRunner:
 
         def produce(out: Path, report: Report) -> None:
             self._worker.run(stages.check_tokenizer, _the(made).path, base.path.name, data.valid, data.chat, out,
-                             error=AssemblyError)
+                             error=AssemblyError, outputs=[out])
 
         return self._stored("tokenizer", key, "checking the artifact's tokenizer", produce)
 
@@ -164,7 +190,7 @@ class StageRunner:
         """The artifact of an adapter at the point; ``key`` names it."""
         return self._stored("assemble", key, f"assembling {label}", lambda out, report: self._worker.run(
             stages.make_artifact, point.path, base.path, adapter.path, tokenizer.path, eos_id, out,
-            error=AssemblyError, on_progress=report, reporting=True), [point])
+            error=AssemblyError, on_progress=report, reporting=True, outputs=[out]), [point])
 
     def export_check(
         self, base: Entry, point: Key, prompts: Sequence[tuple[int, ...]], target: Target,
@@ -180,7 +206,7 @@ class StageRunner:
         def produce(out: Path, report: Report) -> None:
             path, shortest = _the(found)
             self._worker.run(stages.check_export, base.path, path, prompts, target.provider, target.threads,
-                             shortest, out, error=ExportError)
+                             shortest, out, error=ExportError, outputs=[out])
 
         return self._stored("verify", key, "comparing logits with PyTorch", produce)
 
@@ -195,7 +221,7 @@ class StageRunner:
 
         def produce(out: Path, report: Report) -> None:
             asked, size = _the(made)
-            answers.store(out, run_probe(asked, workdir=self._folder.scratch, report=report), size)
+            answers.store(out, self._probe(asked, report, timed), size)
 
         return self._stored(stage, key, title, produce, timed=timed)
 
@@ -207,7 +233,7 @@ class StageRunner:
             with (self._terminal.stage(title) as report,
                   self._machine.measuring() if timed else self._machine.working()):
                 began = time.time()
-                result = run_probe(request, workdir=self._folder.scratch, report=report)
+                result = self._probe(request, report, timed)
         except BaseException as error:
             reason = error.reason if isinstance(error, StageError) else type(error).__name__
             self._folder.event(event="stage_failed", stage=stage, key=key, reason=reason)
@@ -216,6 +242,14 @@ class StageRunner:
         self._folder.event(event="stage_end", stage=stage, key=key, seconds=round(ended - began, 3), cached=False,
                            timed=timed, began=round(began, 3), ended=round(ended, 3))
         return result
+
+    def _probe(self, request: Mapping[str, Any], report: Report, timed: bool) -> ProbeResult:
+        """In a process of its own: of this one, or of the worker that has the device."""
+        if self._worker.here:
+            return run_probe(request, workdir=self._folder.scratch, report=report)
+        kind: Kind = "probe" if timed else "answers"
+        return self._worker.run(run_probe, request, workdir=self._folder.scratch, error=ProbeError, kind=kind,
+                                on_progress=report, reporting=True)
 
     def copy(self, stage: str, key: Key, source: Entry) -> None:
         """Store a measurement under another name too."""
