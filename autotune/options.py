@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autotune.config import StudyConfig
 from autotune.errors import ConfigError, Problem
 from autotune.preparation import store_root
 from autotune.storage.mirror import Mirror
 from autotune.storage.store import Store
-from autotune.storage.urls import is_url
+from autotune.storage.urls import HIDDEN, is_url
 from autotune.study_file import DURATIONS, parse_duration
 
 
@@ -35,6 +36,16 @@ class Options:
 def open_store(options: Options, say: Callable[[str], None]) -> Store:
     """The run's store. Raises ConfigError where the one beneath it cannot be reached."""
     return Store(options.store, say, Mirror(options.mirror, say) if options.mirror else None)
+
+
+def store_of_run(study: Mapping[str, Any], asked: Path | None, say: Callable[[str], None]) -> Store:
+    """The store of a finished run by its study.yaml: ``asked`` for, else the study's own where the copy tells it whole.
+
+    Raises ConfigError where the one beneath it cannot be reached.
+    """
+    own = str(study.get("store") or "")
+    root = store_root(asked, dict(os.environ), own if Path(own).is_absolute() else None)
+    return Store(root, say, Mirror(own, say) if is_url(own) and HIDDEN not in own else None)
 
 
 def resolve_options(

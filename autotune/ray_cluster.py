@@ -153,16 +153,18 @@ def _versions(libraries: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def _tokens(folders: Sequence[Path]) -> Iterator[list[str]]:
-    """A file of our own in each folder: a folder of the same name on another machine does not have it."""
-    files = [folder / f".seen-{uuid.uuid4().hex[:8]}" for folder in folders]
+    """A file of our own in each folder that we may write to: a folder of that name on another machine lacks it."""
+    files: list[Path] = []
     try:
-        for file in files:
-            file.touch()
+        for folder in folders:
+            file = folder / f".seen-{uuid.uuid4().hex[:8]}"
+            with contextlib.suppress(OSError):
+                file.touch()
+                files.append(file)
         yield [str(file) for file in files]
     finally:
         for file in files:
-            with contextlib.suppress(OSError):
-                file.unlink()
+            file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -169,13 +170,10 @@ def overlapping(out: Path) -> bool:
     """Whether a stage began while another worked."""
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     spans = sorted((e["began"], e["ended"]) for e in events if e["event"] == "stage_end" and "began" in e)
-    return any(b[0] < a[1] - 0.1 for a, b in zip(spans, spans[1:], strict=False))
+    return any(b[0] < a[1] - 0.1 for a, b in itertools.pairwise(spans))
 
 
-@pytest.mark.parametrize("kind", ["answers"])
-def test_a_worker_killed_in_a_trial_costs_that_stage_alone(
-    cluster: str, alone: list[Any], tmp_path: Path, kind: str
-) -> None:
+def test_a_worker_killed_in_a_trial_costs_that_stage_alone(cluster: str, alone: list[Any], tmp_path: Path) -> None:
     study, out = ray_study(tmp_path, cluster), tmp_path / "run"
     process = subprocess.Popen(studies.command(study, out), env=studies.environment(), text=True, cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -124,7 +124,10 @@ class StudyLoop:
             here = self._config.file.name
             names = {self._database.name: here,
                      dashboard.proposals_name(self._database.name): dashboard.proposals_name(here)}
-            copy_studies(self._database.url, names, self._database.copy)
+            try:
+                copy_studies(self._database.url, names, self._database.copy)
+            except OSError as error:  # such as a full disk: the studies themselves are whole
+                self._terminal.warn(f"{self._database.copy} could not be written: {error.strerror or error}")
 
     def wall_s(self) -> float:
         return time.monotonic() - self._started

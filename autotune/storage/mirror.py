@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -48,24 +49,23 @@ class Mirror:
             raise ConfigError([self._problem(self._told(error), "a store that can be reached")]) from None
         self._renames = protocol not in _WHOLE_AT_ONCE
         self._machine = MachineLock()
+        #: Files of entries that could not be fetched whole: they are written again, whatever lies there.
+        self._doubtful: set[str] = set()
 
     def fetch(self, stage: str, digest: str, folder: Path) -> bool:
-        """The entry into an empty folder, every file held against its sha256; False where it is not there."""
+        """The entry into an empty folder, every file held against its sha256; False, and the folder empty, where it is
+        not there."""
         try:
             with self._machine.working():
-                text = self._files.cat_file(self._entry(stage, digest))
-                manifest = checked_manifest(json.loads(text))
-                if manifest["key"] != f"{stage}/{digest}":
-                    return False
-                for name, facts in manifest["files"].items():
-                    self._fetch_file(folder, name, facts["sha256"])
-                adopt(folder, manifest)
+                self._fetch(f"{stage}/{digest}", self._files.cat_file(self._entry(stage, digest)), folder)
                 return True
         except (FileNotFoundError, UnusableError, UnicodeDecodeError, json.JSONDecodeError):
-            return False  # not there, or what is there is not what its manifest says
+            pass  # not there, or what is there is not what its manifest says
         except Exception as error:  # noqa: BLE001 (each file system raises its own)
             self._warn("read", error)
-            return False
+        shutil.rmtree(folder)
+        folder.mkdir()
+        return False
 
     def push(self, stage: str, digest: str, folder: Path) -> None:
         """Write a whole entry there, unless it is one that is made again sooner."""
@@ -80,6 +80,17 @@ class Mirror:
         except Exception as error:  # noqa: BLE001 (each file system raises its own)
             self._warn("written", error)
 
+    def _fetch(self, key: str, text: bytes, folder: Path) -> None:
+        manifest = checked_manifest(json.loads(text))
+        if manifest["key"] != key:
+            raise UnusableError(f"the manifest is that of {manifest['key']}")
+        files = manifest["files"]
+        self._doubtful |= {facts["sha256"] for facts in files.values()}
+        for name, facts in files.items():
+            self._fetch_file(folder, name, facts["sha256"])
+        adopt(folder, manifest)
+        self._doubtful -= {facts["sha256"] for facts in files.values()}
+
     def _fetch_file(self, folder: Path, name: str, sha256: str) -> None:
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or not re.fullmatch(r"[0-9a-f]{64}", sha256):
@@ -90,7 +101,7 @@ class Mirror:
 
     def _push_file(self, path: Path, sha256: str, size: int) -> None:
         there = self._file(sha256)
-        if self._files.exists(there) and self._files.size(there) == size:
+        if sha256 not in self._doubtful and self._files.exists(there) and self._files.size(there) == size:
             return
         self._put(there, lambda place: self._files.put_file(str(path), place))
 
