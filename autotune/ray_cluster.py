@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ _HERE = "device:local"
 #: Read by Ray when it is imported and by the processes that it starts. No telemetry; no cluster that nobody asked for;
 #: a stage that asks for no GPU sees those of its machine as without Ray.
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0",
+                "RAY_BACKEND_LOG_LEVEL": "fatal",
                 "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 #: What the keys of stored results rest on, so that nodes must have the same.
 _PROBE_LIBRARIES = ("onnxruntime", "onnxruntime-genai")
@@ -70,6 +72,7 @@ def connect(address: str | None, count: int, needs: Needs) -> None:
     with _signals_kept():
         try:
             if address:
+                _require_listener(address)
                 ray.init(address=address, **quiet)
             else:
                 ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECTS_BYTES,
@@ -176,6 +179,13 @@ def _signals_kept() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # in another thread than the first, where Ray leaves signals alone
             signal.signal(signal.SIGTERM, before)
+
+
+def _require_listener(address: str) -> None:
+    """Raises OSError where nothing answers at HOST:PORT: Ray itself would try, and complain, for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _devices(wanted: Mapping[str, float]) -> list[str]:

@@ -34,8 +34,9 @@ from autotune.run_folder import RunFolder, environment
 from autotune.search import schedule
 from autotune.search.baseline import Baseline
 from autotune.search.costs import certificate_seconds
-from autotune.search.database import answering, database_of
+from autotune.search.database import answering, database_of, opening
 from autotune.search.limits import Limits
+from autotune.search.proposals import reach
 from autotune.search.repeats import Repeated
 from autotune.search.scoring import Scorer
 from autotune.search.screening import screen
@@ -73,9 +74,11 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
         seconds_before = account(folder.events()[:-1]).wall_s  # less this process's own start
         store = open_store(options, terminal.warn)
         store.register(folder.root)
+        database = database_of(folder, config.file.storage, config.file.name)
+        with opening(database):  # said before any work
+            reach(database.url)
         worker, lock = _workers(config, folder, store, terminal)
         runner = StageRunner(store, worker, folder, terminal, lock)
-        database = database_of(folder, config.file.storage, config.file.name)
         try:
             prepared = prepare(config, source, runner, terminal)
             folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key)})

@@ -278,6 +278,12 @@ def open_study(
     return study
 
 
+def reach(database: str) -> None:
+    """Raises what the database's driver raises where it cannot be opened."""
+    if not database.startswith("sqlite"):
+        _storage(database)
+
+
 def copy_studies(database: str, names: Mapping[str, str], file: Path) -> None:
     """The studies of a database, by their names there and in the copy, into an SQLite file, whole or not at all."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
