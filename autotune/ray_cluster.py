@@ -31,7 +31,6 @@ _HERE = "device:local"
 #: Read by Ray when it is imported and by the processes that it starts. No telemetry; no cluster that nobody asked for;
 #: a stage that asks for no GPU sees those of its machine as without Ray.
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0",
-                "RAY_BACKEND_LOG_LEVEL": "fatal",
                 "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 #: What the keys of stored results rest on, so that nodes must have the same.
 _PROBE_LIBRARIES = ("onnxruntime", "onnxruntime-genai")
