@@ -151,7 +151,8 @@ class Run:
 def run(
     study: str | os.PathLike[str] | Mapping[str, Any], out: str | os.PathLike[str] | None = None, *,
     base_dir: str | os.PathLike[str] | None = None, store: str | os.PathLike[str] | None = None,
-    trials: int | None = None, timeout: str | None = None, quiet: bool = False, mlflow: str | None = None,
+    trials: int | None = None, timeout: str | None = None, quiet: bool = False,
+    warm_start: str | os.PathLike[str] | None = None, mlflow: str | None = None,
     mlflow_artifacts: bool = False,
 ) -> Run:
     """Search, or go on with a search, as the command ``autotune run`` does.
@@ -163,6 +164,7 @@ def run(
         store: where made stages are kept and shared; ``$AUTOTUNE_STORE`` or a cache folder by default.
         trials: stop after this many.
         timeout: stop after this long: ``90s``, ``30m``, ``1h30m``.
+        warm_start: folder of an earlier run of the same base model, whose best adapters come first.
         quiet: print nothing.
         mlflow: a tracking URI to log to in the end; one that does not answer is warned of and loses nothing.
         mlflow_artifacts: upload the selected model there too.
@@ -174,7 +176,8 @@ def run(
     from autotune.options import resolve_options
 
     config = _config(study, base_dir)
-    options = resolve_options(config, _path(out), _path(store), trials, timeout, silent=quiet)
+    options = resolve_options(config, _path(out), _path(store), trials, timeout, silent=quiet,
+                              warm_start=_path(warm_start))
     if mlflow:
         from autotune.tracking import require_usable
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from autotune import __version__
-from autotune.commands import bundle, compare, doctor, gc, init, report, run, select, verify
+from autotune.commands import bundle, compare, device, doctor, gc, init, report, run, select, verify
 from autotune.errors import AutotuneError, InputError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command()(gc.gc)
 app.command()(compare.compare)
 app.command(epilog=select.EXIT_CODES)(select.select)
 app.command(epilog=bundle.EXIT_CODES)(bundle.bundle)
+app.add_typer(device.app, name="device")
 app.command(epilog=verify.EXIT_CODES)(verify.verify)
 
 

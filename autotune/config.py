@@ -22,6 +22,8 @@ from autotune.errors import BaseModelError, ConfigError, Problem
 from autotune.pareto import Direction
 from autotune.pipeline.base_model import resolve
 from autotune.study_file import MAY_CHANGE, StudyFile, parse_duration
+from autotune.targets.address import LOCAL
+from autotune.targets.devices import find_place
 from objectives.base import SHARES, Objective, parse_key
 from objectives.templates import template_columns
 from search_spaces.space import Space, parse_space
@@ -58,6 +60,8 @@ class StudyConfig:
         """Identifies what is tried, so that a run can be gone on with when nothing but ``MAY_CHANGE`` did."""
         elsewhere = set() if self.file.storage else {"storage"}  # a run's trials cannot move to another database
         content = self.file.model_dump(mode="json", by_alias=True, exclude=set(MAY_CHANGE) | elsewhere)
+        if content["target"]["python"] is None:  # run folders from before there was such a key are of the same study
+            del content["target"]["python"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -101,6 +105,7 @@ def resolve_config(raw: Mapping[str, Any], name: str, base_dir: Path) -> StudyCo
     problems += [Problem(name, *p) for p in _missing_files(data or {}, base_dir)]
     problems += [Problem(name, *p) for p in _base_model(raw.get("model"), base_dir)]
     problems += [Problem(name, *p) for p in _templates(data or {})]
+    problems += _device(raw.get("target"), name)
     if problems or parsed is None or space is None:
         raise ConfigError(problems)
     time_s = parse_duration(parsed.budget.time) if parsed.budget.time else None
@@ -196,6 +201,18 @@ def _templates(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         except ValueError as error:
             problems.append((f"data.{field}", *_split(error)))
     return problems
+
+
+def _device(target: Any, name: str) -> list[Problem]:
+    """What is wrong with the name of the device, without connecting to it."""
+    host = target.get("host", LOCAL) if isinstance(target, Mapping) else LOCAL
+    if host == LOCAL or not isinstance(host, str) or not host:
+        return []
+    try:
+        find_place(host, None, file=name, where="target.host")
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 def _base_model(spec: Any, base_dir: Path) -> list[tuple[str, str, str]]:

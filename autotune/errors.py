@@ -14,6 +14,7 @@
     │   ├── ProbeError               the artifact could not be measured
     │   └── ScoreError               a metric of its answers could not be computed
     ├── StudyError                   the study as a whole cannot go on
+    │   └── DeviceError              the device that it measures on cannot be reached or used; it goes on later
     └── TrackingError                a tracking server did not take a run; the run itself is whole
 """
 
@@ -103,6 +104,17 @@ class ScoreError(StageError):
 
 class StudyError(AutotuneError):
     pass
+
+
+class DeviceError(StudyError):
+    """``device`` is the device as the user names it, ``where`` what of it is at fault."""
+
+    def __init__(self, device: str, where: str, found: str, accepted: str) -> None:
+        self.problem = Problem(device, where, found, accepted)
+        super().__init__(str(self.problem))
+
+    def __reduce__(self) -> tuple[type[DeviceError], tuple[str, str, str, str]]:
+        return type(self), (self.problem.file, self.problem.where, self.problem.found, self.problem.accepted)
 
 
 class TrackingError(AutotuneError):

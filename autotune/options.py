@@ -21,7 +21,7 @@ from autotune.study_file import DURATIONS, parse_duration
 class Options:
     """``trials`` and ``time_s`` win over the study's budget. ``quiet`` leaves stdout alone, ``silent`` stderr too.
 
-    ``mirror`` is the URL of the store beneath the local one.
+    ``mirror`` is the URL of the store beneath the local one. ``warm_start`` is an earlier run's folder.
     """
 
     out: Path
@@ -30,6 +30,7 @@ class Options:
     time_s: float | None = None
     quiet: bool = False
     silent: bool = False
+    warm_start: Path | None = None
     mirror: str | None = field(default=None, repr=False)
 
 
@@ -50,7 +51,7 @@ def store_of_run(study: Mapping[str, Any], asked: Path | None, say: Callable[[st
 
 def resolve_options(
     config: StudyConfig, out: Path | None, store: Path | None, trials: int | None, timeout: str | None, *,
-    quiet: bool = False, silent: bool = False,
+    quiet: bool = False, silent: bool = False, warm_start: Path | None = None,
 ) -> Options:
     """Defaults put in and the store's folder made.
 
@@ -71,7 +72,9 @@ def resolve_options(
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problems.append(Problem("--store", str(root), error.strerror or str(error), "a folder that can be written"))
+    if warm_start is not None and not (warm_start / "study.db").is_file():
+        problems.append(Problem("--warm-start", str(warm_start), "no study.db in it", "the folder of an earlier run"))
     if problems:
         raise ConfigError(problems)
     return Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet, silent,
-                   own if own and is_url(own) else None)
+                   warm_start, own if own and is_url(own) else None)

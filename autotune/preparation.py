@@ -18,7 +18,7 @@ from autotune.report.terminal import Terminal
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry, file_sha256
 from autotune.storage.urls import is_url
-from search_spaces.deploy import DeployParams, unsupported
+from search_spaces.deploy import DeployParams, highest_precision, unsupported
 
 _MIN_CONTEXT = 512
 
@@ -126,12 +126,9 @@ def _context_length(asked: int | None, needed: int, longest: int) -> int:
 
 
 def _reference(provider: str) -> DeployParams:
-    """The highest precision that the provider has: what the export is checked at."""
-    for precision in ("fp32", "fp16"):
-        point = DeployParams(precision)
-        if unsupported(point, provider) is None:
-            return point
-    raise ConfigError([Problem("study.yaml", "target.provider", provider, "a provider with fp32 or fp16")])
+    if (point := highest_precision(provider)) is None:
+        raise ConfigError([Problem("study.yaml", "target.provider", provider, "a provider with fp32 or fp16")])
+    return point
 
 
 def store_root(asked: Path | None, environment: dict[str, str], own: str | None = None) -> Path:

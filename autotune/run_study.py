@@ -42,9 +42,11 @@ from autotune.search.scoring import Scorer
 from autotune.search.screening import screen
 from autotune.search.study import StudyLoop
 from autotune.search.trainer import training_width
+from autotune.storage.keys import digest
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
 from autotune.study_file import parse_duration
+from autotune.targets.opening import open_device
 from autotune.trials import Screening
 from autotune.workers import Kind, Worker, Workers
 from objectives.base import OBJECTIVES
@@ -52,9 +54,6 @@ from search_spaces.space import Choice, Dimension
 
 if TYPE_CHECKING:
     from autotune.ray_workers import DriversLock
-
-#: What of the machine a stored latency depends on.
-_MACHINE = ("platform", "cpu", "cores", "memory_gb")
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,17 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
         with opening(database):  # said before any work
             reach(database.url)
         worker, lock = _workers(config, folder, store, terminal)
-        runner = StageRunner(store, worker, folder, terminal, lock)
         try:
+            target = config.file.target
+            device = open_device(target.host, target.python, target.provider, terminal.say, terminal.warn,
+                                 worker)
+            runner = StageRunner(store, worker, folder, terminal, lock, device)
             prepared = prepare(config, source, runner, terminal)
-            folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key)})
+            folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key),
+                                        **({"device": digest(device.fingerprint)} if device.is_remote else {})})
             questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
                                   config.file.confidence, config.base_dir, config.file.early_stop_error)
-            told = runner.target_machine()
-            machine = {k: told[k] for k in _MACHINE}
-            scorer = Scorer(prepared, questions, runner, folder, machine)
+            scorer = Scorer(prepared, questions, runner, folder, device.fingerprint)
             _require_room(config, options, prepared, scorer, terminal)
             limits = _limits(config, prepared)
             try:
@@ -95,7 +96,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
                 screening = screen(prepared.points, limits.now(), scorer, terminal.warn)
             except StageError as error:
                 raise StudyError(f"no deploy point could be measured ({error.stage}): {error.reason}") from error
-            context = report.Context(config.file.name, config.sha256(), environment(), config.objectives,
+            about = {**environment(), **({"device": device.about} if device.about else {})}
+            context = report.Context(config.file.name, config.sha256(), about, config.objectives,
                                      config.measured(), limits.shown(), prepared.dropped, screening,
                                      deployment.as_json(config, prepared))
             if not screening.kept:

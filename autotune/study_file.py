@@ -91,7 +91,8 @@ class TargetSection(_Section):
     provider: Literal["cpu", "cuda", "dml"] = "cpu"
     provider_options: dict[str, str] = Field(default_factory=dict)
     threads: Count
-    host: Literal["local"] = "local"
+    host: Text = "local"
+    python: Text | None = None
     workload: WorkloadSection
     context_length: Annotated[int, Strict(), Field(ge=16)] | None = None
 
@@ -100,6 +101,8 @@ class TargetSection(_Section):
         tokens = (self.workload.prompt_tokens or 0) + (self.workload.new_tokens or 0)
         if self.context_length and tokens > self.context_length:
             raise wrong("context_length", str(self.context_length), f"at least the workload's {tokens} tokens")
+        if self.python and self.host == "local":
+            raise wrong("python", "given for this machine", "a device as host beside it, or no python")
         return self
 
 

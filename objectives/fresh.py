@@ -36,12 +36,17 @@ def run_probe(
         request_file, stderr_file = Path(scratch, "request.json"), Path(scratch, "stderr.txt")
         request_file.write_text(json.dumps(dict(request)), encoding="utf-8")
         code, timed_out = _run(python, request_file, stderr_file, collector, timeout_s)
-        if collector.error is None:
-            why = f"took longer than {timeout_s:g} s" if timed_out and timeout_s else _abnormal_exit(code)
-            missing = collector.missing()
-            if why or missing:
-                facts = "; ".join(part for part in (why, missing) if part)
-                raise ProbeFailure(f"probe: {facts}{_tail(stderr_file)}")
+        why = f"took longer than {timeout_s:g} s" if timed_out and timeout_s else abnormal_exit(code)
+        return whole(collector, why, tail(stderr_file))
+
+
+def whole(collector: Collector, why: str | None, said: str) -> ProbeResult:
+    """The result, or a ProbeFailure: ``why`` the process ended abnormally, None where it did not, what is missing, and
+    what it ``said`` last."""
+    if collector.error is None:
+        facts = "; ".join(part for part in (why, collector.missing()) if part)
+        if facts:
+            raise ProbeFailure(f"probe: {facts}{f'; it last said: {said}' if said else ''}")
     return collector.result()
 
 
@@ -68,7 +73,7 @@ def _run(
             for line in process.stdout or ():
                 # A line without an end was cut by the death of the process.
                 if line.endswith("\n"):
-                    collector.feed(_event(line))
+                    collector.feed(event_of(line))
             return process.wait(), timed_out.is_set()
         finally:
             if timer:
@@ -86,7 +91,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
 
 
-def _event(line: str) -> dict[str, Any]:
+def event_of(line: str) -> dict[str, Any]:
+    """A line of the probe's output. Raises ProbeFailure where it is no event."""
     try:
         event = json.loads(line)
         if isinstance(event, dict) and isinstance(event.get("event"), str):
@@ -96,7 +102,8 @@ def _event(line: str) -> dict[str, Any]:
     raise ProbeFailure(f"probe: its output holds {line.strip()[:80]!r}; accepted: events as JSON objects")
 
 
-def _abnormal_exit(code: int) -> str | None:
+def abnormal_exit(code: int) -> str | None:
+    """What a process's exit code, negative for a signal, says as part of a sentence; None for 0."""
     if code == -signal.SIGKILL:
         return f"killed by signal {signal.SIGKILL.value} (out of memory?)"
     if code < 0:
@@ -104,7 +111,8 @@ def _abnormal_exit(code: int) -> str | None:
     return f"ended with exit code {code}" if code else None
 
 
-def _tail(stderr_file: Path, lines: int = 4) -> str:
+def tail(stderr_file: Path, lines: int = 4) -> str:
+    """The last lines of what a process printed, as one."""
     text = stderr_file.read_text(encoding="utf-8", errors="replace")
     last = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
-    return f"; it last said: {' | '.join(last)[-600:]}" if last else ""
+    return " | ".join(last)[-600:]

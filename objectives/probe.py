@@ -31,7 +31,7 @@ is the artifact's: the peak after its warm-up. The process keeps to as many core
 Events, one a line; ``task`` is the index into ``tasks``, ``row`` the index into its prompts::
 
     {"event": "start", "protocol": 3, "pid", "versions": {...}, "machine": {...},
-     "settings": {"provider", "provider_options", "threads", "affinity": [cores] or null}}
+     "settings": {"provider", "provider_options", "threads", "affinity": [cores] or null}, "temperature_c"}
     {"event": "loaded", "load_ms", "device"}             # reading the artifact; imports are not in it
     {"event": "prediction", "task", "row", "label"}      # index into labels
     {"event": "generation", "task", "row", "ids", "text"}
@@ -42,7 +42,7 @@ Events, one a line; ``task`` is the index into ``tasks``, ``row`` the index into
     {"event": "sample", "task", "of", "block", "prompt_tokens", "new_tokens", "ttft_ms", "token_ms", "latency_ms"}
     {"event": "progress", "task", "done", "total"}       # at most every half second
     {"event": "memory", "task", "peak_rss_mb"}           # the process's peak, after the task or as said above
-    {"event": "end", "ok": true}                         # without it the measurement is not whole
+    {"event": "end", "ok": true, "temperature_c"}        # without it the measurement is not whole
     {"event": "error", "stage": "request|load|task N", "reason"}    # then exit code 1
 """
 
@@ -61,6 +61,7 @@ from typing import Any
 from objectives import session
 from objectives.accuracy import build_trie, generate
 from objectives.affinity import pin
+from objectives.board import temperature_c
 from objectives.interleave import Interleaver
 from objectives.machine import machine, versions
 from objectives.memory import peak_rss_mb
@@ -93,7 +94,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it was, the reader must learn the stage and the reason
         emit("error", stage=stage, reason=_one_sentence(error))
         return 1
-    emit("end", ok=True)
+    emit("end", ok=True, temperature_c=temperature_c())
     return 0
 
 
@@ -123,7 +124,7 @@ def _load(request: Request, models: Models, emit: Emit) -> None:
                 "threads": request.threads, "affinity": pin(request.threads)}
     emit(
         "start", protocol=PROTOCOL, pid=os.getpid(),
-        versions=versions(session.genai_version()), machine=about, settings=settings,
+        versions=versions(session.genai_version()), machine=about, settings=settings, temperature_c=temperature_c(),
     )
     start = time.perf_counter_ns()
     model = models.use("artifact")

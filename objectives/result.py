@@ -35,8 +35,9 @@ class ProbeResult:
     ``predictions`` (indices into the task's labels) and ``generations`` follow the order of the request, all tasks
     of a kind after each other. ``timing`` is what the latency task gave, None where there was none. ``peak_rss_mb``
     is the process's peak over all tasks, a reference left out. ``facts`` are the probe's versions, settings and
-    machine. ``stopped_after`` is the number of rows that a choice task answered before it stopped for too few right
-    ones, its first; None where none did.
+    machine, and the processor's temperature in °C before and after (None where the system does not tell).
+    ``stopped_after`` is the number of rows that a choice task answered before it stopped for too few right ones, its
+    first; None where none did.
     """
 
     load_ms: float
@@ -74,6 +75,7 @@ class Collector:
         match event["event"]:
             case "start":
                 self._facts = {name: event[name] for name in ("versions", "machine", "settings")}
+                self._facts["temperature_c"] = [event.get("temperature_c")]
             case "loaded":
                 self._load_ms = event["load_ms"]
                 self._facts["device"] = event["device"]
@@ -99,6 +101,7 @@ class Collector:
                 self.error = f"{event['stage']}: {event['reason']}"
             case "end":
                 self._ended = bool(event["ok"])
+                self._facts.setdefault("temperature_c", [None]).append(event.get("temperature_c"))
                 self._progress(len(self.tasks) - 1, self._expected(len(self.tasks) - 1))
 
     def missing(self) -> str | None:

@@ -78,12 +78,19 @@ class Provider:
 #: EP name, as in ``target.provider`` → what it runs. fp16 on the CPU EP is storage: fp16 weights that
 #: are widened to fp32 when the model loads, because ModelBuilder's own fp16 graph does not run there.
 #: MatMulNBits takes a compute type on the CPU EP alone (0 lets it choose, 1 is fp32, 4 is int8); the
-#: others ignore the attribute or refuse it, so there the default stands for "unset".
+#: others ignore the attribute or refuse it, so there the default stands for "unset". The CUDA EP's grouped
+#: attention has no fp32, and what ModelBuilder writes in its place lacks the cache's outputs: no session opens it.
 PROVIDERS: dict[str, Provider] = {
     "cpu": Provider("the CPU EP", ("fp32", "fp16", "int8", "int4"), INT8_WHERE, (0, 1, 4)),
-    "cuda": Provider("the CUDA EP", PRECISIONS, INT8_WHERE, (0, 4)),
+    "cuda": Provider("the CUDA EP", ("bf16", "fp16", "int8", "int4"), INT8_WHERE, (0, 4)),
     "dml": Provider("the DirectML EP", ("fp16", "int4"), ("none",), (0, 4)),
 }
+
+
+def highest_precision(provider: str) -> DeployParams | None:
+    """What an export is checked at: fp32 where the EP has it, else fp16; None for an EP with neither."""
+    points = (DeployParams("fp32"), DeployParams("fp16"))
+    return next((point for point in points if unsupported(point, provider) is None), None)
 
 
 def unsupported(params: DeployParams, provider: str) -> str | None:

@@ -18,6 +18,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,8 +27,12 @@ import optuna
 import sqlalchemy
 
 from autotune.config import resolve_config
-from autotune.errors import ProbeError, TrainingError
+from autotune.errors import ProbeError, StageError, TrainingError
 from autotune.pipeline import stages
+from autotune.pipeline.judge import Judged
+from autotune.pipeline.judgement import write
+from autotune.pipeline.roundings import FULL, rounding
+from autotune.pipeline.rungs import RungJob
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.search.limits import Limits
@@ -65,13 +70,35 @@ class Stages:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def rungs(self, base: Any, data: Any, jobs: Sequence[RungJob], threads: int | None) -> list[Entry | StageError]:
+        return [self._trained(job.params, 0 if job.last else job.step) for job in jobs]
+
     def adapter(self, base: Any, data: Any, params: AdapterParams, seed: int, threads: int | None) -> Entry:
+        found = self._trained(params, 0)
+        if isinstance(found, StageError):
+            raise found
+        return found
+
+    def _trained(self, params: AdapterParams, step: int) -> Entry | StageError:
         if draw(params) < 0.25:
-            raise TrainingError("never trains")
+            return TrainingError("never trains")
         path = self._root / "adapter"
         path.mkdir(exist_ok=True)
-        (path / stages.TRAINING_FILE).write_text('{"curve": []}')
-        return Entry(make_key("adapter", 1, params.flat()), path, 1.0, cached=False)
+        (path / stages.TRAINING_FILE).write_text('{"curve": [], "valid_loss": 1.0}')
+        return Entry(make_key("adapter", 1, {**params.flat(), "step": step}), path, 1.0, cached=False)
+
+    def judgement(
+        self, base: Any, data: Any, trained: Entry, points: Mapping[DeployParams, Entry], rows: int, threads: int | None
+    ) -> Entry:
+        path = self._root / "judged"
+        path.mkdir(exist_ok=True)
+        right = tuple(i < _ROWS * draw(trained.key) for i in range(_ROWS))
+        judged = {p: Judged(((draw(trained.key, p), 1),) * _ROWS, right) for p in (FULL, *map(rounding, points))}
+        write(judged, path)
+        return Entry(make_key("judged", 1, {"of": str(trained.key)}), path, 1.0, cached=False)
+
+    def point(self, point: DeployParams) -> Entry:
+        return Entry(make_key("point", 1, point.flat()), self._root, 1.0, cached=True)
 
     def score(self, adapter: Entry, point: DeployParams, needed: int | None = None) -> Scored:
         if draw(adapter.key, point) < 0.2:
@@ -85,13 +112,19 @@ class Stages:
 
 
 def search(root: Path) -> None:
-    (root.parent / "model").mkdir(exist_ok=True)
-    for name in ("model/config.json", "train.jsonl", "valid.jsonl", "test.jsonl"):
+    base = root.parent / "model"
+    base.mkdir(exist_ok=True)
+    (base / "config.json").write_text("{}")
+    for name in ("train.jsonl", "valid.jsonl", "test.jsonl"):
         (root.parent / name).touch()
-    config = resolve_config({**studies.study(), "constraints": ["accuracy >= 0.3"]}, "study.yaml", root.parent)
+    config = resolve_config({**studies.study(), "constraints": ["accuracy >= 0.3"], "rungs": [0.5, 1]}, "study.yaml",
+                            root.parent)
+    rows = (SimpleNamespace(prompt=(1,) * 8, answer=(1,), answer_text="a"),) * _ROWS
     prepared: Any = SimpleNamespace(
-        points=POINTS, base=None, data_entry=None, workload=SimpleNamespace(from_rows=False),
-        data=SimpleNamespace(task="choice", valid=(SimpleNamespace(answer_text="a"),) * _ROWS))
+        points=POINTS, base=Entry(make_key("base", 1, {}), base, 1.0, cached=True), data_entry=None,
+        workload=SimpleNamespace(from_rows=False, prompt_tokens=8),
+        data=SimpleNamespace(task="choice", train=rows * 4, valid=rows),
+        facts=SimpleNamespace(parameters=200, embedding_parameters=50, tied=True))
     screened = [Screened(point, {k: m for k, m in measured(0.0, point).items() if k != "accuracy"}, {})
                 for point in POINTS]
     stand_in: Any = Stages(root)

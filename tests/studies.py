@@ -36,6 +36,7 @@ def study() -> dict[str, Any]:
         "objectives": ["accuracy", "latency_ms.p50", "size_mb"],
         "constraints": ["accuracy >= 0.1", "size_mb <= 40"],
         "budget": {"adapters": 2},
+        "rungs": [1],  # tests/test_search_in_rungs.py stops some before their end
         "training": {"threads": 1},
         "certificate": {"finalists": 0},  # tests/test_certify.py asks for them
     }

@@ -14,6 +14,7 @@ from search_spaces.deploy import (
     PROVIDERS,
     QUANTIZED,
     DeployParams,
+    highest_precision,
     unsupported,
 )
 
@@ -23,9 +24,15 @@ def test_cpu_has_every_precision_a_cpu_user_means(precision):
     assert unsupported(DeployParams(precision), "cpu") is None
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_cuda_has_all_precisions(precision):
+@pytest.mark.parametrize("precision", [p for p in PRECISIONS if p != "fp32"])
+def test_cuda_has_every_precision_that_its_attention_computes_in(precision):
     assert unsupported(DeployParams(precision), "cuda") is None
+
+
+def test_an_export_is_checked_at_the_highest_precision_that_a_session_opens():
+    assert "cannot run fp32" in unsupported(DeployParams("fp32"), "cuda")
+    assert [highest_precision(p) for p in ("cpu", "cuda", "dml", "npu")] == [
+        DeployParams("fp32"), DeployParams("fp16"), DeployParams("fp16"), None]
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,16 @@ def text(name: str) -> str:
 @cache
 def sections() -> dict[str, str]:
     """Command → its section of docs/commands.md."""
-    parts = re.split(r"^## `autotune ([\w-]+)`$", text("docs/commands.md"), flags=re.MULTILINE)
+    parts = re.split(r"^## `autotune ([\w -]+)`$", text("docs/commands.md"), flags=re.MULTILINE)
     return {name: re.split(r"^## ", body, flags=re.MULTILINE)[0]
             for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 APP: Any = typer.main.get_command(cli.app)
-COMMANDS: dict[str, Any] = dict(APP.commands)
+#: Those of a group under both names, ``device show``.
+COMMANDS: dict[str, Any] = {
+    f"{name} {inner}".rstrip(): command for name, group in APP.commands.items()
+    for inner, command in getattr(group, "commands", {"": group}).items()}
 
 
 def test_every_command_has_a_section_and_no_other_has() -> None:
@@ -78,6 +81,13 @@ def test_options_of_the_program_itself_are_documented() -> None:
         assert any(f"autotune {opt}" in text("docs/commands.md") for opt in parameter.opts), parameter.name
 
 
+def named(line: str) -> tuple[str, list[str]]:
+    """The command of an example, and its arguments."""
+    words = shlex.split(line)[1:]
+    count = 1 if words[0] in COMMANDS else 2
+    return " ".join(words[:count]), words[count:]
+
+
 def examples() -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", text("docs/commands.md"), re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.startswith("autotune ")]
@@ -85,13 +95,13 @@ def examples() -> list[str]:
 
 @pytest.mark.parametrize("line", examples())
 def test_examples_are_understood(line: str) -> None:
-    _, name, *arguments = shlex.split(line)
+    name, arguments = named(line)
     with COMMANDS[name].make_context(name, arguments):
         pass
 
 
 def test_every_command_has_an_example() -> None:
-    assert {line.split()[1] for line in examples()} == set(COMMANDS)
+    assert {named(line)[0] for line in examples()} == set(COMMANDS)
 
 
 def test_every_key_of_a_study_is_documented_and_no_other() -> None:

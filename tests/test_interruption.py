@@ -147,8 +147,8 @@ def killed_writes(folder: Path, *pairs: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("pairs", [
-    ("59:71", "66:83"),  # one death after another
-    ("152:0", "154:0", "156:0", "158:0", "160:0"),  # while a training that failed is recorded
+    ("59:131", "266:163"),  # one death after another
+    ("151:0", "157:0", "160:0", "163:0", "164:0"),  # while a training that failed is recorded
 ], ids=["often", "in a failure"])
 def test_killed_between_two_writes_the_database_comes_to_the_same(tmp_path: Path, pairs: tuple[str, ...]) -> None:
     whole, *killed = killed_writes(tmp_path, "0:0", *pairs)

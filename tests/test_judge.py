@@ -145,7 +145,8 @@ def test_logits_that_are_no_numbers_answer_nothing(tmp_path: Path) -> None:
 
 def test_points_that_round_alike_are_one_and_full_precision_is_none() -> None:
     other = replace(INT4, accuracy_level=4, prune_head=False)
-    points = [INT4, other, DeployParams("fp32"), DeployParams("fp32", prune_head=False), replace(INT4, block_size=64)]
+    full = [DeployParams("fp32"), DeployParams("fp32", prune_head=False), DeployParams("fp16")]
+    points = [INT4, other, *full, replace(INT4, block_size=64)]
     found = roundings(points)
     assert list(found.values()) == [INT4, replace(INT4, block_size=64)]
     assert rounding(other) == rounding(INT4)

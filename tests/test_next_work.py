@@ -229,3 +229,29 @@ def test_several_workers_come_to_an_end_with_every_piece_done_once(workers: int)
     alone = Search(make_plan(budget=Budget(8, None, None)), search.quality)
     alone.run()
     assert search.best()["fp16"] == pytest.approx(alone.best()["fp16"], abs=0.03)
+
+
+def test_with_all_adapters_begun_one_that_adds_less_than_its_time_is_worth_is_stopped_and_says_so() -> None:
+    best = adapter(0, (0.2, 0.4, 1.0), 0.8, scored=scored(0.8, "fp16", "int8", "int4"))
+    others = [adapter(n, (0.2,), quality) for n, quality in ((1, 0.74), (2, 0.7))]
+    plan = make_plan(budget=Budget(3, None, None))
+    stopped = next_work(state(best, *others), plan)
+    assert isinstance(stopped, Stop)
+    assert stopped.number == 1
+    assert stopped.reason.startswith("stopped at 1/5 of its steps: ")
+    assert "% to the front's hypervolume for " in stopped.reason
+    near = [adapter(1, (0.2,), 0.88), others[1]]
+    assert next_work(state(best, *near), plan) == Train((1,), 1)
+    # More adapters may come, time is what is limited, or nothing is ever to be left: each goes on.
+    for other in (make_plan(budget=Budget(9, None, None)), make_plan(budget=Budget(3, None, 5000)),
+                  make_plan(budget=Budget(3, None, None), least_gain=0.0)):
+        assert not isinstance(next_work(state(best, *others), other), Stop)
+
+
+def test_where_a_judgement_would_cost_more_than_it_may_save_training_goes_to_its_end() -> None:
+    begun = [adapter(n, (0.2,), quality) for n, quality in enumerate((0.6, 0.65, GOOD, 0.55))]
+    plan = make_plan(budget=Budget(4, None, None))
+    dear = replace(plan, costs=replace(plan.costs, judge=30.0))
+    assert next_work(state(*begun), plan) == Train((2,), 1)
+    assert next_work(state(*begun), dear) == Train((2,), 2)
+    assert next_work(state(*[adapter(n) for n in range(4)]), dear) == Train((0,), 0)  # the first look is never left out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,12 @@ def test_a_paused_adapter_goes_on_as_if_it_had_not_stopped(base: Path, tmp_path:
 
 
 def test_a_paused_adapter_loads_in_stock_peft(base: Path, tmp_path: Path) -> None:
-    (result,) = trained(train_packed(frozen(base), base, DATA, [AdapterJob(PARAMS, tmp_path / "a", 0, until=5)]))
+    half = PARAMS.training_steps(len(DATA.train)) // 2
+    (result,) = trained(train_packed(frozen(base), base, DATA, [AdapterJob(PARAMS, tmp_path / "a", 0, until=half)]))
     loaded = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "a")
-    found = batching.evaluate_loss(loaded.base_model.model, EXAMPLES)
-    assert found == pytest.approx(result.valid_loss, rel=1e-4)
-    assert result.curve[-1][0] == 5
+    found = batching.evaluate_loss(loaded.base_model.model, EXAMPLES[::2])
+    assert result.curve[-1] == (half, pytest.approx(found, rel=1e-4))
+    assert math.isnan(result.valid_loss)  # what it is worth there is judged elsewhere
 
 
 def test_out_of_memory_at_sixteen_goes_on_at_eight_and_loses_no_step(

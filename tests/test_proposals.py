@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from autotune.search.asking import Known
-from autotune.search.proposals import Expected, Proposals, open_study
+from autotune.search.proposals import Expected, Proposals, open_study, read_study
 from autotune.search.schedule import first_points
 from search_spaces.space import Space, parse_space
 
@@ -27,6 +27,10 @@ WIDE = make_space(rank=[4, 8, 16, 32], learning_rate={"low": 1e-4, "high": 1e-3,
 def open_proposals(folder: Path, space: Space = WIDE, seed: int = 0) -> Proposals:
     study = open_study(f"sqlite:///{folder / 'study.db'}", "s", ["maximize", "maximize"], ["big", "small"])
     return Proposals(study, space, seed)
+
+
+def known(folder: Path) -> list[Known]:
+    return read_study(folder / "study.db", "s")[1]
 
 
 def tell(proposals: Proposals, found: Any) -> None:
@@ -131,7 +135,7 @@ def test_a_stopped_adapter_is_marked_and_still_teaches(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert study.trials[0].state == optuna.trial.TrialState.PRUNED
     assert study.trials[0].user_attrs["expected big"] == "0.600"
-    assert proposals.known() == [Known(study.trials[0].params, (0.6, 0.5), {"accuracy >= 0.7": 0.1})]
+    assert known(tmp_path) == [Known(study.trials[0].params, (0.6, 0.5), {"accuracy >= 0.7": 0.1})]
 
 
 def test_what_is_forecast_of_adapters_under_way_moves_the_next_ones(tmp_path: Path) -> None:
@@ -155,13 +159,13 @@ def test_a_warm_start_begins_with_the_best_of_an_earlier_run(tmp_path: Path) -> 
         found = earlier.next()
         assert found is not None
         tell(earlier, found)
-    best = sorted(earlier.known(), key=lambda k: -k.values[0] if k.values else 0)[:4]
+    best = sorted(known(tmp_path / "earlier"), key=lambda k: -k.values[0] if k.values else 0)[:4]
     later = open_proposals(tmp_path / "later", seed=5)
     foreign = Known({"rank": 512, "learning_rate": 1e-4}, (2.0, 2.0))
-    later.warm_start([*earlier.known(), foreign])
+    assert later.warm_start([*known(tmp_path / "earlier"), foreign]) == 4
     again = open_proposals(tmp_path / "later", seed=5)  # what was kept, is kept
     rates = [p.learning_rate for _, p in again.propose(4)]
     assert rates == [k.params["learning_rate"] for k in best]
-    again.warm_start([])
+    assert again.warm_start([]) == 0
     assert [p.learning_rate for _, p in open_proposals(tmp_path / "later").propose(2)] != rates[:2]
     assert again.count() == 6

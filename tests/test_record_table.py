@@ -28,7 +28,7 @@ FP16, INT4 = DeployParams("fp16"), DeployParams("int4")
 #: The last one's learning rate is beyond all reason.
 ADAPTERS = (
     AdapterParams(4, 8, 5e-3, epochs=2, batch_size=8), AdapterParams(8, 8, 5e-3, "attention", epochs=2, batch_size=8),
-    AdapterParams(4, 8, 1e4, epochs=2, batch_size=8),
+    AdapterParams(4, 8, 1e25, epochs=2, batch_size=8),
 )
 
 
@@ -81,7 +81,7 @@ def test_every_adapter_has_its_rungs_and_one_that_failed_says_why(table: Table) 
 
 def test_rungs_are_judged_at_every_rounding_where_that_was_asked_for(table: Table) -> None:
     by_rung = [set(rung.judged) for rung in table.adapters[0].rungs]
-    everything = {"fp32", "fp16", "int4-b32"}
+    everything = {"fp32", "int4-b32"}  # fp16 answers as full precision does
     assert by_rung == [everything, everything, {"fp32"}, {"fp32"}, everything]
     assert table.adapters[0].rungs[0].valid_loss != table.adapters[0].rungs[4].valid_loss
 
@@ -93,7 +93,7 @@ def test_the_artifacts_answers_are_in_the_table_and_fp16_answers_as_its_weights_
     final = table.adapters[1].final
     assert "".join("1" if right else "0" for right in final["int4-b32"].valid) == asked["right"]
     assert len(final["int4-b32"].test) == 24
-    assert (final["fp16"].valid == table.adapters[1].rungs[4].judged["fp16"].right).all()
+    assert (final["fp16"].valid == table.adapters[1].rungs[4].judged["fp32"].right).all()
     assert table.provenance["agreement"]["fp16"]["same"] == 36
 
 

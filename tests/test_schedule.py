@@ -8,6 +8,7 @@ from autotune.search.schedule import (
     Spent,
     ask_seed,
     first_points,
+    judged_count,
     judged_points,
     may_train,
     missing_pairs,
@@ -114,3 +115,11 @@ def test_points_to_judge_span_the_sizes_in_even_steps() -> None:
     assert judged_points(points, 3) == ("500", "300", "100")
     assert judged_points(points, 1) == ("100",)
     assert judged_points(points, 8) == ("500", "400", "300", "200", "100")
+
+
+def test_judging_stays_small_beside_training() -> None:
+    assert judged_count(512, 64, 2) == 1  # 32 steps of 16
+    assert judged_count(1200, 64, 2) == 4
+    assert judged_count(1e6, 64, 2) == 4
+    assert judged_count(10, 64, 2) == 1
+    assert judged_count(900, 64, 0) == 4  # without rungs nothing is judged

@@ -9,12 +9,13 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autotune.storage.store import Entry, Key, Store, make_key
+from autotune.storage.store import Entry, Key, Store, library_version, make_key
 
 KEY = make_key("adapter", 1, {"rank": 8})
 OTHER = make_key("adapter", 1, {"rank": 99})
@@ -322,3 +323,14 @@ def test_dropping_does_not_wait_for_who_makes_the_entry(tmp_path: Path) -> None:
         assert store.busy(KEY)
         assert not Store(tmp_path).drop(KEY)
     assert store.get(KEY) is not None
+
+
+def test_another_build_of_a_library_counts_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "onnxruntime-gpu":
+            return "1.31.1"
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert library_version("onnxruntime") == "1.31.1 (onnxruntime-gpu)"
+    assert library_version("torch") == "none"

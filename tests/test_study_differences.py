@@ -53,6 +53,14 @@ def test_a_target_is_the_machine_and_what_is_asked_of_it(tmp_path: Path) -> None
         ("target.threads", "1 in a, 4 in c"), ("environment.cpu", "a processor in a, another in c")]
 
 
+def test_the_machine_of_a_target_is_the_device_that_was_measured_on(tmp_path: Path) -> None:
+    board = {"host": "pi", "cpu": "a board", "cores": 4, "platform": "Linux"}
+    runs = [run(tmp_path / "a", device=board), run(tmp_path / "b", device=board, cpu="another desk")]
+    assert not target_differences(runs)
+    found = {d.where: d.values for d in target_differences([runs[0], run(tmp_path / "c")])}
+    assert found["environment.cpu"] == ("a board", "a processor")
+
+
 def test_times_and_memory_are_of_a_target_answers_and_size_are_not() -> None:
     assert [key for key in ("latency_ms.p50", "tokens_per_s", "peak_rss_mb", "load_ms", "accuracy", "size_mb", "my:own")
             if is_of_the_target(key)] == ["latency_ms.p50", "tokens_per_s", "peak_rss_mb", "load_ms"]

@@ -69,7 +69,8 @@ def _measured_with(chosen: Chosen) -> dict[str, Any]:
     probe = chosen.look["timing"].get("probe") if chosen.look else None
     if probe:
         return {"versions": probe["versions"], "machine": probe["machine"]}
-    about = chosen.run.document["environment"]
+    here = chosen.run.document["environment"]
+    about = {**here, **here.get("device", {})}  # of the device, where it was another machine
     known = {**about["libraries"], "python": about["python"]}
     return {"versions": {name: known.get(name.replace("_", "-")) for name in _PROBED},
             "machine": {key: about.get(key) for key in ("cpu", "cores", "memory_gb", "platform")}}

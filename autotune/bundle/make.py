@@ -20,12 +20,11 @@ from autotune.finished import FinishedRun
 from autotune.pipeline.stages import ARTIFACT_FOLDER
 from autotune.storage.manifest import read_manifest
 from autotune.storage.store import Store
+from autotune.targets.checks import RUNTIMES
 from objectives.bundle import MODEL, SAMPLES
 from objectives.verdicts import rows_to_pass
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_RUNTIMES = {"cpu": ("onnxruntime", "onnxruntime-genai"), "cuda": ("onnxruntime-gpu", "onnxruntime-genai-cuda"),
-             "dml": ("onnxruntime-directml", "onnxruntime-genai-directml")}
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _stored_hashes(chosen: Chosen, store: Store) -> dict[str, str]:
 
 def _requirements(about: Mapping[str, Any]) -> str:
     """What the device needs; the runtimes at the versions that were measured."""
-    versions, (runtime, genai) = about["measured_with"]["versions"], _RUNTIMES[about["target"]["provider"]]
+    versions, (runtime, genai) = about["measured_with"]["versions"], RUNTIMES[about["target"]["provider"]]
 
     def pinned(name: str, version: str | None) -> str:
         return f"{name}=={version}" if version and version != "none" else name

@@ -39,6 +39,18 @@ def complete_policy(incomplete: str) -> list[str]:
     return [policy for policy in get_args(Policy) if policy.startswith(incomplete)]
 
 
+def complete_device(incomplete: str) -> list[str]:
+    """Names from the user's devices file."""
+    from autotune.errors import ConfigError
+    from autotune.targets.devices import devices_path, read_devices
+
+    try:
+        names = read_devices(devices_path(os.environ))
+    except ConfigError:
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 def _is_study(entry: os.DirEntry[str]) -> bool:
     if not entry.name.endswith((".yaml", ".yml")) or _in_run(entry):
         return False

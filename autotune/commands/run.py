@@ -29,6 +29,9 @@ def run(
     timeout: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 30m, 1h30m.")] = None,
     store: Annotated[Path | None, typer.Option(
         help="Where made stages are kept and shared. Default: $AUTOTUNE_STORE, or a cache folder.")] = None,
+    warm_start: Annotated[Path | None, typer.Option(
+        metavar="RUN", help="Begin with the best adapters of an earlier run of the same base model.",
+        autocompletion=complete_run)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json (or the plan) to stdout.")] = False,
     mlflow: Annotated[str | None, typer.Option(
@@ -44,7 +47,7 @@ def run(
     if mlflow_artifacts and not mlflow:
         raise ConfigError([Problem("--mlflow-artifacts", "", "given without --mlflow", "--mlflow URI beside it")])
     config = load_config(study)
-    options = resolve_options(config, out, store, trials, timeout, quiet=as_json)
+    options = resolve_options(config, out, store, trials, timeout, quiet=as_json, warm_start=warm_start)
     if mlflow:
         tracking.require_usable(mlflow)
     from autotune.run_study import plan_study, run_study

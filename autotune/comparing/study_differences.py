@@ -45,7 +45,9 @@ def target_differences(runs: Sequence[FinishedRun]) -> tuple[Difference, ...]:
     found = []
     for run in runs:
         target = flat({"target": run.study.get("target", {})})
-        machine = flat({"environment": {name: run.document["environment"].get(name) for name in _MACHINE}})
+        here = run.document["environment"]
+        known = here.get("device", here)  # another machine's, where that was measured on
+        machine = flat({"environment": {name: known.get(name) for name in _MACHINE}})
         found.append({k: v for k, v in (target | machine).items() if k not in _NOT_THE_TARGET})
     return _differences(found)
 

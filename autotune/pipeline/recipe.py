@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from autotune.errors import TrainingError
-from autotune.pipeline.rungs import training_steps
 from autotune.pipeline.tokens import Example
 from search_spaces.adapter import AdapterParams
 
@@ -29,9 +28,10 @@ class TrainResult:
 
     ``losses[i]`` is the mean cross-entropy (nats) of the answer tokens of step i + 1's batch, before
     its update. ``valid_loss`` is that of at most 64 validation examples after training (NaN without
-    any); ``curve`` holds (step, loss) on every other one of them, so its points compare with each
-    other and not with ``valid_loss``. ``tokens`` counts trained-on tokens without padding; ``seconds``
-    is all of it, loading and evaluation included; adapters that trained together share theirs out.
+    any, and for a training that pauses); ``curve`` holds (step, loss) on every other one of them, so
+    its points compare with each other and not with ``valid_loss``. ``tokens`` counts trained-on tokens
+    without padding; ``seconds`` is all of it, loading and evaluation included; adapters that trained
+    together share theirs out.
     """
 
     adapter: Path

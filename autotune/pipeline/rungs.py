@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,19 +36,12 @@ class RungJob:
         return self.step == self.steps[-1]
 
 
-def training_steps(params: AdapterParams, examples: int) -> int:
-    """Optimizer steps: ``steps`` where given, else ``epochs`` (fractions count) over that many examples."""
-    if params.steps is not None:
-        return params.steps
-    return max(1, round(params.epochs * math.ceil(examples / params.batch_size)))
-
-
 def rung_steps(params: AdapterParams, examples: int, fractions: Sequence[float]) -> tuple[int, ...]:
     """The step of each of ``fractions`` (rising, the last one 1) of the training on that many examples.
 
     One step or more for each, and never more than there are: of a short training several rungs may be one step.
     """
-    total = training_steps(params, examples)
+    total = params.training_steps(examples)
     return tuple(min(total, max(1, round(fraction * total))) for fraction in fractions)
 
 

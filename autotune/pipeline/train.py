@@ -21,7 +21,7 @@ from autotune.pipeline.peft_training import train_through_peft
 from autotune.pipeline.progress import Report, silent
 from autotune.pipeline.recipe import TrainResult, is_out_of_memory, out_of_memory
 from autotune.pipeline.resident import frozen_base
-from autotune.pipeline.rungs import pausable, training_steps
+from autotune.pipeline.rungs import pausable
 from autotune.pipeline.tokens import TokenizedData
 from search_spaces.adapter import AdapterParams
 

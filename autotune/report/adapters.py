@@ -15,7 +15,7 @@ def adapters_json(proposed: Sequence[Proposed], records: Sequence[TrialRecord]) 
     return [
         {
             "number": place, "params": p.params.flat(), "state": p.state, "reason": p.reason,
-            "rungs": [_rung(r) for r in p.rungs if r.step], "skipped": dict(p.skipped),
+            "rungs": [_rung(r) for r in p.rungs if not r.passed_by], "skipped": dict(p.skipped),
             "trials": [r.number for r in records if r.adapter == p.params and not r.interrupted],
         }
         for place, p in enumerate(proposed, 1)

@@ -184,8 +184,10 @@ def _baseline(run: FinishedRun) -> tuple[str, Mapping[str, Measurement]] | None:
 
 def _subtitle(run: FinishedRun) -> str:
     study = _study(run)[0]
+    environment = run.document["environment"]
+    measured_on = environment.get("device", environment)
     told = [run.name, study.get("model"), (study.get("target") or {}).get("provider"),
-            run.document["environment"].get("cpu")]
+            measured_on.get("board") or measured_on.get("cpu")]
     return " · ".join(str(part) for part in told if part)
 
 

@@ -32,8 +32,8 @@ _GAIN_SD = 0.06
 #: What carries over to the end of one more right answer in a hundred, and of one nat less of loss.
 _SHARE, _SHARE_SD = 0.6, 0.25
 _LOSS_SHARE, _LOSS_SHARE_SD = 0.05, 0.1
-#: Further from the middle than this a rung tells no more: among the good ones differences at the end are small, and
-#: the bad ones would tilt the line.
+#: Further above the middle than this a rung tells no more, as differences among the good ones are small at the end.
+#: What lies further below is taken at its word, but has no part in the fit: it would tilt the line.
 _FAR, _LOSS_FAR = 0.1, 0.2
 #: Unexplained rest: its prior size, beside the judged rows' noise, and how many finished adapters that counts for.
 _SPREAD, _SPREAD_COUNT = 0.03, 3.0
@@ -131,16 +131,17 @@ class Forecasts:
         level = np.median(shares, axis=0) if shares else self._level
         return level, float(np.median(losses)) if losses else 0.0
 
-    def _features(self, rung: Rung) -> Array:
-        """[points, 3]: 1, accuracy above the mean, loss below the mean."""
+    def _features(self, rung: Rung) -> tuple[Array, Array]:
+        """[points, 3]: 1, accuracy above the middle, loss below the middle; as they are below, and within bounds."""
         level, loss = self._centre[rung.fraction]
-        above = np.zeros(len(self._labels))
-        if rung.right:
-            above = np.clip(self._shares(rung) - level, -_FAR, _FAR)
-        below = 0.0
-        if rung.valid_loss is not None:
-            below = self._sign * float(np.clip(loss - _bounded(rung.valid_loss), -_LOSS_FAR, _LOSS_FAR))
-        return np.stack([np.ones(len(above)), above, np.full(len(above), below)], axis=1)
+        above = self._shares(rung) - level if rung.right else np.zeros(len(self._labels))
+        below = loss - _bounded(rung.valid_loss) if rung.valid_loss is not None else 0.0
+        found = []
+        for far, loss_far in ((1.0, 1.0), (_FAR, _LOSS_FAR)):
+            better = self._sign * float(np.clip(below, -loss_far, _LOSS_FAR))
+            columns = [np.ones(len(above)), np.clip(above, -far, _FAR), np.full(len(above), better)]
+            found.append(np.stack(columns, axis=1))
+        return found[0], found[1]
 
     def _fit(self, fraction: float) -> _Line:
         """The regression of this rung; an adapter counts as one observation, however many points it has."""
@@ -193,7 +194,7 @@ class Forecasts:
             have = ~np.isnan(self._final[adapter.number])
             if rung is None or not have.any():
                 continue
-            rows.append(self._features(rung)[have])
+            rows.append(self._features(rung)[1][have])
             targets.append((self._final[adapter.number] - level)[have])
             weights.append(np.full(have.sum(), 1 / have.sum()))
             points.append(np.flatnonzero(have))
@@ -208,9 +209,9 @@ class Forecasts:
             if not self._any_final():
                 variance[:] = _UNKNOWN_SD**2
         else:
-            line, features = self._line[rung.fraction], self._features(rung)
+            line, (features, bounded) = self._line[rung.fraction], self._features(rung)
             mean = self._centre[rung.fraction][0] + features @ line.weights + line.offsets
-            variance = line.rest + np.einsum("pi,ij,pj->p", features, line.covariance, features)
+            variance = line.rest + np.einsum("pi,ij,pj->p", bounded, line.covariance, bounded)
             if rung.right:
                 variance += [0.0 if label in rung.right else _UNJUDGED_SD**2 for label in self._labels]
         return self._with_scores(mean, variance, self._final[adapter.number])

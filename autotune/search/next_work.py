@@ -12,18 +12,24 @@ place on the front is worth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autotune.search.path import Path, paths
-from autotune.search.rungs import Finish, Plan, Propose, Score, State, Train, Wait, Work
-from autotune.search.settling import settled
+from autotune.search.rungs import Finish, Plan, Propose, Score, State, Stop, Train, Wait, Work
+from autotune.search.settling import settled, where_stopped
 from autotune.search.view import View
 
 #: So many adapters are begun before any is trained on, the search's first picture of what adapters differ by.
 FIRST = 4
+#: Of those that wait at their first rung this share goes on before more are begun (the reduction factor of ASHA): what
+#: is new always promises something, and a search that only begins ends with nothing.
+REDUCTION = 3
 #: The search may end for want of expected gain once so many adapters were proposed and so many reached their last rung.
 ENOUGH_ADAPTERS, ENOUGH_FINISHED = 8, 2
+#: Twice the time has to be expected to add this share to the front's hypervolume, and less time less.
+WORTH = 0.3
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,12 @@ def next_work(state: State, plan: Plan) -> Work:
         return _end(state, _why_none(view, bool(possible)))
     best = max(fitting, key=lambda o: o.order)
     if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
-        return _end(state, idle)
+        if len(view.finished) >= ENOUGH_FINISHED:
+            return _end(state, idle)
+        # What rungs are worth is told by adapters that were scored; whichever is nearest to that comes first.
+        best = max(fitting, key=lambda o: (_nearness(o.work), o.order))
+    if isinstance(best.work, Train) and (stop := _not_worth_it(view, best)):
+        return Wait() if state.in_flight else stop  # what is in flight may still change what is worth doing
     return best.work
 
 
@@ -79,11 +90,11 @@ def _over(state: State, plan: Plan) -> str | None:
 
 def _options(view: View) -> Iterator[Option]:
     starting = len(view.alive) + len(view.ended) < FIRST
-    fresh = view.fresh()
+    fresh = view.fresh() if starting or _waiting(view) < REDUCTION * max(1, _gone_on(view)) else 0
     if fresh and starting:
         yield _propose(view, fresh)
         return
-    if beginning := [n for n, p in _waiting(view).items() if p.rung == 0 and not view.trained(n)]:
+    if beginning := [n for n, p in _free(view).items() if p.rung == 0 and not view.trained(n)]:
         # What was proposed is begun before anything else: its first rung is what the proposal was counted on.
         work = Train(tuple(beginning[:view.plan.width]), _last(view) if _only(view) else 0)
         yield Option(work, 1.0, 1.0, 0.0)
@@ -95,9 +106,19 @@ def _options(view: View) -> Iterator[Option]:
         yield _propose(view, fresh)
 
 
-def _waiting(view: View) -> dict[int, Path]:
+def _free(view: View) -> dict[int, Path]:
     """The ways of adapters that no worker trains on just now."""
     return {number: path for number, path in paths(view).items() if number not in view.training}
+
+
+def _waiting(view: View) -> int:
+    """Adapters that were not trained past their first rung, nor are."""
+    return sum(len(a.rungs) <= 1 < len(view.plan.rungs) and a.number not in view.going_on for a in view.alive)
+
+
+def _gone_on(view: View) -> int:
+    """Adapters that were trained past their first rung, or are."""
+    return sum(len(a.rungs) > 1 or a.number in view.going_on for a in view.state.adapters)
 
 
 def _only(view: View) -> bool:
@@ -118,7 +139,7 @@ def _scores(view: View) -> Iterator[Option]:
 
 def _trainings(view: View) -> Iterator[Option]:
     by_rung: dict[int, list[tuple[int, Path]]] = {}
-    for number, path in _waiting(view).items():
+    for number, path in _free(view).items():
         if path.rung or view.trained(number):
             by_rung.setdefault(path.rung, []).append((number, path))
     for rung, members in by_rung.items():
@@ -136,15 +157,35 @@ def _propose(view: View, count: int) -> Option:
 
 def _idle(view: View, options: list[Option]) -> str | None:
     """The sentence that ends a search which is not expected to move the front any more."""
-    least, finished = view.plan.least_gain, len(view.finished)
-    enough = len(view.alive) + len(view.ended) >= ENOUGH_ADAPTERS and finished >= ENOUGH_FINISHED
-    if not (enough and least and view.now > 0):
+    least = view.plan.least_gain
+    if not (least and view.now > 0 and len(view.state.adapters) >= ENOUGH_ADAPTERS):
         return None
     share = max(o.gain for o in options) / view.now
     if share >= least:
         return None
     return (f"more search is not expected to move the front: the best next adapter adds {100 * share:.2f} % to its "
             f"hypervolume, less than {100 * least:g} %")
+
+
+def _nearness(work: Work) -> float:
+    if isinstance(work, Score):
+        return math.inf
+    return work.rung if isinstance(work, Train) else -1
+
+
+def _not_worth_it(view: View, best: Option) -> Stop | None:
+    """Where adapters are what is limited, time is not for the taking: the best that is left stops where it is expected
+    to add less than a share of what it takes of the time so far. A search with a time budget uses that up instead."""
+    plan = view.plan
+    assert isinstance(best.work, Train)
+    number = best.work.numbers[0]
+    if view.fresh() or plan.budget.time_s is not None or not (plan.least_gain and view.now > 0 and view.finished):
+        return None
+    gain, takes = best.gain / view.now, best.seconds / view.spent_s
+    if not view.trained(number) or gain >= WORTH * takes:
+        return None
+    return Stop(number, f"{where_stopped(view, number)}, which is expected to add {100 * gain:.1f} % to the front's "
+                        f"hypervolume for {100 * takes:.0f} % more of the search's time")
 
 
 def _why_none(view: View, anything: bool) -> str:

@@ -9,30 +9,31 @@ from autotune.search.view import GOES_ON, View
 
 @dataclass(frozen=True)
 class Path:
-    """``rung`` comes next and takes ``next_s``; ``rest_s``: what is left then, judging included, and scoring at the
-    points that may matter."""
+    """``rung`` comes next and takes ``next_s``, judging included; ``rest_s`` is what is left then, scoring included at
+    the points that may matter. ``seconds`` are those expected of both."""
 
     rung: int
     next_s: float
     rest_s: float
-    last: bool
-
-    @property
-    def seconds(self) -> float:
-        """Expected: an adapter that looks worse at the next rung goes no further."""
-        return self.next_s + (1.0 if self.last else GOES_ON) * self.rest_s
+    seconds: float
 
 
 def paths(view: View) -> dict[int, Path]:
     """The adapters that have rungs before them, by number."""
     last = len(view.plan.rungs) - 1
-    found = {}
-    for adapter in view.alive:
-        rung = len(adapter.rungs)
-        if rung > last:
-            continue
-        chances = view.chances(adapter.number)
-        scoring = sum(view.score_s(label) for label, may in zip(view.space.labels, chances, strict=True) if may)
-        next_s = view.train_s(adapter.number, rung)
-        found[adapter.number] = Path(rung, next_s, view.train_s(adapter.number, last) - next_s + scoring, rung == last)
-    return found
+    return {a.number: _path(view, a.number, len(a.rungs), last) for a in view.alive if len(a.rungs) <= last}
+
+
+def _path(view: View, number: int, rung: int, last: int) -> Path:
+    """By the next rung, after which one that looks worse goes no further; or to the end at once, where that, without
+    being judged between, takes no longer. What was never judged is judged first."""
+    chances = view.chances(number)
+    scoring = sum(view.score_s(label) for label, may in zip(view.space.labels, chances, strict=True) if may)
+    to_next, to_last = view.train_s(number, rung), view.train_s(number, last)
+    by_next = Path(rung, to_next, to_last - to_next + scoring, to_next + GOES_ON * (to_last - to_next + scoring))
+    if rung == last:
+        return Path(last, to_last, scoring, to_last + scoring)
+    at_once = view.train_s(number, last, judged=False)
+    if rung and at_once + scoring <= by_next.seconds:
+        return Path(last, at_once, scoring, at_once + scoring)
+    return by_next

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from autotune.pipeline.rungs import training_steps
 from autotune.search.path import paths
 from autotune.search.proposals import Proposed
 from autotune.search.rungs import AdapterState, Outcome, Plan, Rung, State
@@ -35,7 +34,7 @@ def adapter_states(
         return found.rungs if timed else tuple(replace(r, seconds=0.0, judge_s=0.0) for r in found.rungs)
 
     return tuple(
-        AdapterState(p.number, p.params, training_steps(p.params, examples), rungs(p),
+        AdapterState(p.number, p.params, p.params.training_steps(examples), rungs(p),
                      {**{label: Outcome("SKIPPED") for label in p.skipped}, **scored.get(p.params, {})}, p.reason)
         for p in proposed
     )

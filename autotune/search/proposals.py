@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,9 +14,11 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError
 from optuna.samplers import PartialFixedSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from autotune.pareto import Direction
 from autotune.report.terminal import describe
@@ -153,24 +156,22 @@ class Proposals:
         trial.set_user_attr(END_REASON, reason)
         self._study.tell(trial, state=TrialState.PRUNED)
 
-    def warm_start(self, earlier: Sequence[Known], first: int = 4, comparable: bool = True) -> None:
+    def warm_start(self, earlier: Sequence[Known], first: int = 4, comparable: bool = True) -> int:
         """Begin where an earlier run of the same base model ended: its ``first`` best adapters are proposed first.
 
         ``comparable``: it answered the same rows, so its values teach the sampler, too. Points outside this space
-        tell nothing and are left out. Kept in the study, and only by the first call before any proposal.
+        tell nothing and are left out. Kept in the study, and only by the first call before any proposal: gives how many
+        adapters it begins with.
         """
         if self._proposed() or _WARM in self._notes():
-            return
+            return 0
         usable = [k for k in earlier if given(self._space, k.params)]
         points = best_first(usable, _directions(self._study), first)
         self._study._storage.set_study_system_attr(self._study._study_id, RECORD, as_json({**self._notes(), _WARM: {
             "first": [dict(p) for p in points],
             "known": [[dict(k.params), list(k.values), dict(k.violations)] for k in usable if k.values] * comparable,
         }}))
-
-    def known(self) -> list[Known]:
-        """What this study knows of its own adapters, for a later run's ``warm_start``."""
-        return [k for t in self._proposed() if (k := _known(t, None)).values is not None]
+        return len(points)
 
     def note_rung(self, trial: Trial, rung: Rung) -> None:
         """Keep how an adapter was judged at a rung; people see its right answers."""
@@ -261,6 +262,23 @@ def annotate(study: optuna.Study, words: Mapping[str, str]) -> None:
     for name, text in words.items():
         if before.get(name) != text:
             study.set_user_attr(name, text)
+
+
+def read_study(database: Path, name: str) -> tuple[list[str], list[Known]]:
+    """What the proposal study of an earlier run calls its values, and what it knows of its adapters.
+
+    Raises KeyError where the database holds no such study, FileNotFoundError where there is no database, ValueError
+    where the file is none.
+    """
+    if not database.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(database))
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.load_study(study_name=name, storage=f"sqlite:///{database}")
+    except (SQLAlchemyError, OptunaError) as error:
+        raise ValueError(str(error)) from error
+    proposed = [t for t in study.get_trials(deepcopy=False) if ADAPTER in recorded(t)]
+    return list(study.metric_names or []), [k for t in proposed if (k := _known(t, None)).values is not None]
 
 
 def open_study(

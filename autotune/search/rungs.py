@@ -35,6 +35,11 @@ class Rung:
     seconds: float
     judge_s: float = 0.0
 
+    @property
+    def passed_by(self) -> bool:
+        """Whether training went on to a later rung without a stop at this one; ``step`` is then where it began."""
+        return self.fraction < 1 and not self.rows
+
 
 @dataclass(frozen=True)
 class Outcome:

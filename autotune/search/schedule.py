@@ -85,6 +85,23 @@ def scoring_order(points: Sequence[DeployParams], cost: Mapping[DeployParams, fl
     return sorted(points, key=lambda point: (cost[point], point.label))
 
 
+#: Judging takes at most this share of an adapter's whole training, if it takes but one deploy point a rung.
+_JUDGING_SHARE = 0.2
+#: A training step costs as much for a row as that many answers: a backward pass beside the forward one.
+_STEP_IN_ANSWERS = 3
+#: More deploy points than these tell little more.
+_MOST_JUDGED = 4
+
+
+def judged_count(trained_rows: float, judged_rows: int, rungs: int) -> int:
+    """At how many deploy points an adapter is judged at each of ``rungs`` rungs, full precision apart.
+
+    ``trained_rows`` is what its whole training reads (steps × batch size), ``judged_rows`` what a judgement asks.
+    """
+    answers = _JUDGING_SHARE * _STEP_IN_ANSWERS * trained_rows / max(1, judged_rows * rungs)
+    return min(_MOST_JUDGED, max(1, int(answers) - 1))
+
+
 def judged_points(points: Mapping[str, Mapping[str, float]], most: int) -> tuple[str, ...]:
     """The labels of ``most`` deploy points, from the largest artifact to the smallest in even steps.
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from autotune import answers, stats
 from autotune.errors import AssemblyError, ScoreError, StageError
 from autotune.pipeline import stages
@@ -168,7 +166,8 @@ class Scorer:
         except StageError:
             return None, True
         info = _info(entry)
-        room = room_for(size, info["size_bytes"], psutil.virtual_memory().available)
+        available = self._run.device.memory_available()
+        room = "both" if available is None else room_for(size, info["size_bytes"], available)
         if room == "none":
             return None, True
         return Reference(entry.path / stages.ARTIFACT_FOLDER, info["min_generator_length"]), room == "both"

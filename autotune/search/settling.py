@@ -40,10 +40,23 @@ def _skip(view: View, adapter: AdapterState) -> Skip | None:
     return None
 
 
-def _stop_reason(view: View, adapter: AdapterState) -> str:
+def where_stopped(view: View, number: int) -> str:
+    """The beginning of a reason: at which rung, and what was seen there at the point where it came nearest."""
+    return _where(view, view.adapter(number), _nearest(view, view.adapter(number)))
+
+
+def _nearest(view: View, adapter: AdapterState) -> int:
     found = view.forecast(adapter.number)
     gap = np.where(view.space.allowed & np.isfinite(view.needed), found.mean - view.needed, -np.inf)
-    at = int(np.argmax(gap))
+    return int(np.argmax(gap))
+
+
+def _stop_reason(view: View, adapter: AdapterState) -> str:
+    at = _nearest(view, adapter)
+    return f"{_where(view, adapter, at)}, {_expected(view, adapter, at)}"
+
+
+def _where(view: View, adapter: AdapterState, at: int) -> str:
     rung, label = adapter.rungs[-1], view.space.labels[at]
     share = Fraction(rung.fraction).limit_denominator(100)
     if label in rung.right:
@@ -51,7 +64,7 @@ def _stop_reason(view: View, adapter: AdapterState) -> str:
     else:
         loss = rung.valid_loss
         evidence = f"validation loss {loss:.3f}" if loss is not None else "no finite validation loss"
-    return f"stopped at {share} of its steps: {evidence}, {_expected(view, adapter, at)}"
+    return f"stopped at {share} of its steps: {evidence}"
 
 
 def _expected(view: View, adapter: AdapterState, at: int) -> str:

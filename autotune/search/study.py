@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from optuna import Study
@@ -14,7 +15,6 @@ from autotune import predictions
 from autotune.config import StudyConfig
 from autotune.constraints import Constraint, total_violation
 from autotune.errors import ProbeError, StageError, StudyError
-from autotune.estimate import layer_parameters
 from autotune.pareto import Direction
 from autotune.preparation import Prepared
 from autotune.report import dashboard
@@ -23,34 +23,23 @@ from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.search import schedule
 from autotune.search.baseline import Baseline, measure_baseline
-from autotune.search.costs import learned_costs, modelled_costs, row_seconds
+from autotune.search.costs import learned_costs
 from autotune.search.crew import Crew, Piece
 from autotune.search.database import Database, database_of, opening
 from autotune.search.front_artifacts import FrontArtifacts
 from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
 from autotune.search.next_work import next_work
+from autotune.search.planning import Planner
 from autotune.search.progress import adapter_states, curve_json, seconds_left
 from autotune.search.proposals import Proposals, Proposed, copy_studies, open_study
 from autotune.search.repeats import Repeated, best_of_each, repeat
-from autotune.search.rungs import (
-    AdapterState,
-    Costs,
-    Finish,
-    Plan,
-    Propose,
-    Score,
-    Skip,
-    State,
-    Stop,
-    Train,
-    Wait,
-    Work,
-)
+from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Wait, Work
 from autotune.search.scoring import Scorer
 from autotune.search.telling import expected
 from autotune.search.ties import front_ties
-from autotune.search.trainer import JUDGED_ROWS, Trainer
+from autotune.search.trainer import Trainer
+from autotune.search.warm import earlier_adapters
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
@@ -71,9 +60,8 @@ class StudyLoop:
         width: int = 1, certifying: Callable[[float, float], float] = lambda latency_ms, row_s: 0.0,
         database: Database | None = None,
     ) -> None:
-        """``started`` is the monotonic time at which one unbroken process would have begun. ``width`` adapters train
-        together at no more cost than one. ``certifying`` gives the seconds that certifying an artifact will take, of
-        its latency and what it takes to answer a row. ``database`` is that of the run folder unless another is given.
+        """``started`` is the monotonic time at which one unbroken process would have begun; for ``width`` and
+        ``certifying`` see `Planner`. ``database`` is that of the run folder unless another is given.
 
         Raises:
             ConfigError: the database cannot be opened.
@@ -91,17 +79,19 @@ class StudyLoop:
             config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)
         known = {**OBJECTIVES, **config.measured()}
         directions = [known[key].direction for key in self._adapter_keys for _ in (0, 1)]
-        names = [f"{key} at the {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
-        study = self._open(dashboard.proposals_name(self._database.name), directions, names)
+        self._told = [f"{key} at the {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
+        study = self._open(dashboard.proposals_name(self._database.name), directions, self._told)
         self._proposals = Proposals(study, config.space, config.file.seed)
         self._proposals.annotate(dashboard.proposal_words(config.file))
         for params, values in self._proposals.baselines():
             limits.learn_tuned(params, values)
         self._noted = {params for params, _ in self._proposals.baselines()}
         training = config.file.training
-        self._rungs, self._width, self._certifying = config.file.rungs, width, certifying
+        self._rungs, self._width = config.file.rungs, width
+        self._planner = Planner(config, prepared, self._screened, self._points, limits, budget, self._adapter_keys[0],
+                                width, certifying)
         self._trainer = Trainer(prepared, run, self._rungs, training.seed, training.threads,
-                                lambda: {point: scorer.point(point) for point in self._points})
+                                lambda rows: {p: scorer.point(p) for p in self._planner.judged_points(rows)})
         self._artifacts = FrontArtifacts(scorer, folder, terminal, self.records, self.outcome, self.adapter)
         self._by_label = {point.label: point for point in self._points}
         self._exhausted, self._workers = False, run.count
@@ -151,6 +141,14 @@ class StudyLoop:
         self._limits.learn_base({key: m.value for key, m in found.scored.values.items()})
         return found
 
+    def warm_start(self, run: Path) -> None:
+        """Begin with the best adapters of an earlier run. Raises ConfigError (see `warm.earlier_adapters`)."""
+        found = earlier_adapters(run, str(self._at.base.key), str(self._at.data_entry.key), self._told)
+        count = self._proposals.warm_start(found.known, comparable=found.comparable)
+        told = ", and the sampler knows what they came to" * found.comparable
+        self._terminal.say(f"warm start: {count} adapters of {run} come first{told}" if count else
+                           f"warm start: nothing new to begin with in {run}")
+
     def search(self, on_trial: Callable[[], Any]) -> str:
         """Propose, train, judge and score until the budget or the space is used up, or no more is to be expected;
         returns the sentence that says which.
@@ -159,6 +157,9 @@ class StudyLoop:
         """
         if dead := self._ledger.close_dead():
             self._terminal.say(f"{dead} unfinished trial{'s' * (dead > 1)} of an ended process: made again")
+        for begun in self._proposals.adapters():
+            if begun.running:  # its last score may be the last thing that an ended process wrote
+                self._conclude(begun.number)
         with Crew(self._workers, self._run.working, self._run.stop) as crew:
             while True:
                 state = self._state(in_flight=crew.in_flight)
@@ -213,25 +214,7 @@ class StudyLoop:
         return State(adapters, exhausted, spent, in_flight)
 
     def _plan(self, state: State) -> Plan:
-        objectives = [(key, o.direction) for key, o in self._config.objectives]
-        known = {p.label: {key: m.value for key, m in self._screened[p].values.items()} for p in self._points}
-        plan = Plan(self._rungs, known, objectives, self._limits.now(), self._budget, self._width,
-                    self._costs(state), self._adapter_keys[0])
-        return plan if self._config.file.early_stop_error else replace(plan, least_gain=0.0, skips=False)
-
-    def _costs(self, state: State) -> Costs:
-        """By the clock where time is the budget; else by the model, which gives the same search again."""
-        if self._budget.time_s is not None:
-            return learned_costs(state.adapters, self.records(), self._width, self._reserve())
-        data, work = self._at.data, self._at.workload
-        firsts = {p: s.values.get("ttft_ms.p50") for p, s in self._screened.items()}
-        return modelled_costs(
-            {p: m.value / 1e3 if m else 0.0 for p, m in firsts.items()}, prompt_tokens=work.prompt_tokens or 0,
-            row_tokens=_mean([len(e.prompt) for e in data.train]), rows=len(data.valid), judged_rows=JUDGED_ROWS,
-            answer_tokens=_mean([len(e.answer) for e in data.train]), changed=layer_parameters(self._at.facts),
-            batch_size=_mean([a.params.batch_size for a in state.adapters] or [8]),
-            steps=_mean([a.steps for a in state.adapters] or [100]),
-        )
+        return self._planner.plan(state, self.records(), self.outcome().selected)
 
     def _train(self, adapters: Sequence[AdapterState], rung: int, on_trial: Callable[[], Any]) -> Piece:
         self._terminal.training([(self._place(a.number), a.params) for a in adapters], self._rungs[rung])
@@ -249,8 +232,12 @@ class StudyLoop:
     def _lost(
         self, proposal: Trial, params: AdapterParams, error: StageError, on_trial: Callable[[], Any]
     ) -> None:
-        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells."""
-        self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
+        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells.
+
+        Where a process died after it had told so, before the proposal was ended, it is told already.
+        """
+        if not any(r.adapter == params and r.state == "FAILED" and not r.interrupted for r in self.records()):
+            self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
         self._proposals.fail(proposal, error.reason)
 
     def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> Piece:
@@ -371,18 +358,6 @@ class StudyLoop:
         self._scorer.forget(scored.artifact, None)
         return scored.values[self._adapter_keys[0]]
 
-    def _reserve(self) -> float:
-        """Seconds to keep back for the certificate: those of the finalist that would be the first now, or of the
-        slowest that may be."""
-        if not self._config.file.certificate.finalists:
-            return 0.0
-        records = self.records()
-        chosen = [r.deploy for r in records if r.number == self.outcome().selected] or list(self._screened)
-        times = [m.value for point in chosen if (m := self._screened[point].values.get("latency_ms.p50"))]
-        firsts = [m.value / 1e3 for point in chosen if (m := self._screened[point].values.get("ttft_ms.p50"))]
-        row_s = row_seconds(records, len(self._at.data.valid)) or max(firsts, default=0.1)
-        return self._certifying(max(times, default=0.0), row_s)
-
     def _say_plan(self, state: State, plan: Plan) -> None:
         """Where the study is, and how long it will go on at its pace so far."""
         by_clock = learned_costs(self._state(timed=True).adapters, self.records(), self._width, plan.costs.reserve)
@@ -403,10 +378,6 @@ def _row_cost(screened: Screened) -> float:
     """What a row's answer takes at a point: its time to first token, or its size where no time is known yet."""
     values = screened.values
     return values["ttft_ms.p50"].value if "ttft_ms.p50" in values else values["size_mb"].value
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _adapter(state: State, number: int) -> AdapterState:

@@ -35,11 +35,12 @@ def training_width() -> int:
 
 
 class Trainer:
-    """``points`` gives the base's own artifact of each deploy point that is searched."""
+    """``points`` gives the base's own artifact of each deploy point that an adapter is judged at, by the rows that its
+    whole training reads."""
 
     def __init__(
         self, prepared: Prepared, run: StageRunner, rungs: Sequence[float], seed: int, threads: int | None,
-        points: Callable[[], Mapping[DeployParams, Entry]],
+        points: Callable[[float], Mapping[DeployParams, Entry]],
     ) -> None:
         self._at, self._run, self._fractions = prepared, run, tuple(rungs)
         self._seed, self._threads, self._points = seed, threads, points
@@ -86,10 +87,10 @@ class Trainer:
         seconds = 0.0 if entry.cached else entry.seconds
         if job.last:
             self._whole[job.params, job.seed] = entry
-            done = len(adapter.rungs)
-            skipped = [Rung(0, fraction, None, {}, 0, 0.0) for fraction in self._fractions[done:-1]]
+            done, before = len(adapter.rungs), adapter.rungs[-1].step if adapter.rungs else 0
+            skipped = [Rung(before, fraction, None, {}, 0, 0.0) for fraction in self._fractions[done:-1]]
             return [*skipped, Rung(job.step, 1.0, _finite(record["valid_loss"]), {}, 0, seconds)]
-        points = self._points()
+        points = self._points(job.steps[-1] * job.params.batch_size)
         made = self._run.judgement(self._at.base, self._at.data_entry, entry, points, JUDGED_ROWS, self._threads)
         found = judgement.read(made.path, points)
         return [Rung(job.step, self._fractions[rung], found.loss, found.right, found.rows, seconds,

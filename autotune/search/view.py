@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.search.forecast import Forecast, Forecasts
+from autotune.search.forecast import Forecast, Forecasts, judged
 from autotune.search.rungs import AdapterState, Costs, Plan, Propose, Score, State, Train, Work
 from autotune.search.volume import Volume, volume
 
 #: A value that lies this many standard errors below what is needed is said not to reach it: one chance in 100. Stopping
 #: early only tidies up, as an adapter that promises little waits at no cost.
 SURE = 2.33
-#: The share of new adapters that are expected to be trained past their first rung, and of those past each further one.
-_NEW_GOES_ON, GOES_ON = 0.3, 0.8
+#: The share of adapters that are expected to be trained past each rung. Were a new one expected to be stopped at its
+#: first rung more often than not, it would always look cheaper than what was begun, and nothing would get to its end.
+GOES_ON = 0.9
 #: Seconds where this run has not told any yet: they only have to order work.
 _GUESS = Costs(step=1.0, steps=200, judge=20.0, score={"": 20.0})
 _NOTHING = Costs(step=0.0, steps=0.0, judge=0.0)
@@ -59,6 +60,11 @@ class View:
     def training(self) -> frozenset[int]:
         """Adapters that a worker trains on just now."""
         return frozenset(n for work in self.state.in_flight if isinstance(work, Train) for n in work.numbers)
+
+    @cached_property
+    def going_on(self) -> frozenset[int]:
+        """Of those, the ones that are trained past their first rung."""
+        return frozenset(n for w in self.state.in_flight if isinstance(w, Train) and w.rung for n in w.numbers)
 
     @cached_property
     def at_last_rung(self) -> tuple[int, ...]:
@@ -151,21 +157,31 @@ class View:
     def judge_s(self, otherwise: Costs = _GUESS) -> float:
         return _first(self.plan.costs.judge, otherwise.judge)
 
-    def train_s(self, number: int, rung: int, otherwise: Costs = _GUESS) -> float:
-        """To train and judge an adapter from where it is to a rung."""
+    def train_s(self, number: int, rung: int, otherwise: Costs = _GUESS, judged: bool = True) -> float:
+        """To train an adapter from where it is to a rung, and judge it at each on the way unless not ``judged``."""
         adapter, rungs = self.adapter(number), self.plan.rungs
         steps = rungs[rung] * adapter.steps - (adapter.rungs[-1].step if adapter.rungs else 0)
-        stops = sum(i < len(rungs) - 1 for i in range(len(adapter.rungs), rung + 1))
+        stops = sum(i < len(rungs) - 1 for i in range(len(adapter.rungs), rung + 1)) if judged else 0
         return max(0.0, steps) * self.step_s(number, otherwise) + stops * self.judge_s(otherwise)
 
+    @cached_property
+    def spent_s(self) -> float:
+        """What all adapters took so far: training, judging and scoring."""
+        return sum(
+            (a.rungs[-1].step * self.step_s(a.number) if a.rungs else 0.0)
+            + sum(self.judge_s() for r in a.rungs if judged(r))
+            + sum(self.score_s(label) for label, o in a.scored.items() if o.state != "SKIPPED")
+            for a in self.state.adapters
+        )
+
     def new_s(self) -> float:
-        """A new adapter's cost, as most are stopped after their first rung."""
+        """A new adapter's cost, to its end."""
         steps = _first(self.plan.costs.steps, _GUESS.steps) * self.step_s(None)
         first, last = self.plan.rungs[0], len(self.plan.rungs) - 1
         if not last:
             return steps + self.all_scores_s()
         rest = (1 - first) * steps + (last - 1) * self.judge_s() + self.all_scores_s()
-        return first * steps / self.plan.width + self.judge_s() + _NEW_GOES_ON * rest
+        return first * steps / self.plan.width + self.judge_s() + GOES_ON * rest
 
     def all_scores_s(self) -> float:
         return sum(self.score_s(label) for label in self.space.labels)

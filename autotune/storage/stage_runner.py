@@ -26,7 +26,8 @@ from autotune.run_folder import RunFolder, environment
 from autotune.storage import keys
 from autotune.storage.several import make_several
 from autotune.storage.store import Entry, Key, Store
-from autotune.targets.local import run_probe
+from autotune.targets.device import Device
+from autotune.targets.local import Local, memory_available, run_probe
 from autotune.workers import Kind, Workers
 from objectives.result import ProbeResult
 from search_spaces.adapter import AdapterParams
@@ -47,14 +48,16 @@ class StageRunner:
     """Every stage of a study as one method each. What a stage raises passes through. With several workers as many
     threads may run stages at once.
 
-    While a stage works the machine's lock is held shared, while latency is measured exclusively: in
-    between, waiting for another process's entry included, it is not held.
+    While a stage works the machine's lock is held shared, while latency is measured here exclusively: in
+    between, waiting for another process's entry included, it is not held. ``device`` is where artifacts are measured.
     """
 
     def __init__(
-        self, store: Store, worker: Workers, folder: RunFolder, terminal: Terminal, machine: Machine
+        self, store: Store, worker: Workers, folder: RunFolder, terminal: Terminal, machine: Machine,
+        device: Device | None = None,
     ) -> None:
         self.store = store
+        self.device = device or Local()
         self._worker = worker
         self._folder = folder
         self._terminal = terminal
@@ -215,7 +218,7 @@ class StageRunner:
     ) -> Entry:
         """One probe run. ``request`` gives what to ask and the artifact's bytes; it is called only for a new one.
 
-        ``timed``: latency is measured, and everything of ours on this machine keeps still meanwhile.
+        ``timed``: latency is measured, and everything of ours on the device keeps still meanwhile.
         """
         made = [] if self.store.get(key) else [request()]
 
@@ -231,7 +234,7 @@ class StageRunner:
         self._folder.event(event="stage_start", stage=stage, key=key)
         try:
             with (self._terminal.stage(title) as report,
-                  self._machine.measuring() if timed else self._machine.working()):
+                  self._hold(timed)):
                 began = time.time()
                 result = self._probe(request, report, timed)
         except BaseException as error:
@@ -270,7 +273,7 @@ class StageRunner:
 
         @contextmanager
         def holding() -> Iterator[None]:
-            with self._machine.measuring() if timed else self._machine.working():
+            with self._hold(timed):
                 span["began"] = time.time()
                 yield
                 span["ended"] = time.time()
@@ -290,6 +293,11 @@ class StageRunner:
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
                            cached=entry.cached, timed=timed, **{name: round(at, 3) for name, at in span.items()})
         return entry
+
+    def _hold(self, timed: bool) -> AbstractContextManager[None]:
+        """The machine's lock; a remote device has its own, and others may go on working here."""
+        alone = timed and not self.device.is_remote
+        return self._machine.measuring() if alone else self._machine.working()
 
     def _stored_several(
         self, wanted: Mapping[Key, str], title: str,

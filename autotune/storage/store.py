@@ -103,11 +103,18 @@ def make_key(stage: str, version: int, inputs: Mapping[str, Any], libraries: tup
     return Key(stage, hashlib.sha256(text.encode()).hexdigest()[:32], json.loads(text))
 
 
+#: Distributions that bring the same module.
+_BUILDS = {"onnxruntime": ("onnxruntime-gpu",), "onnxruntime-genai": ("onnxruntime-genai-cuda",)}
+
+
 def library_version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "none"
+    """Of an installed distribution, or of another build of it, which is then named; ``none`` where there is neither."""
+    for build in (name, *_BUILDS.get(name, ())):
+        try:
+            return metadata.version(build) if build == name else f"{metadata.version(build)} ({build})"
+        except metadata.PackageNotFoundError:
+            continue
+    return "none"
 
 
 class Store:

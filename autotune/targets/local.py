@@ -12,7 +12,25 @@ from autotune.pipeline.progress import Report, silent
 from objectives import fresh
 from objectives.result import ProbeFailure, ProbeResult
 
-__all__ = ["ProbeResult", "run_probe"]
+__all__ = ["Local", "ProbeResult", "run_probe"]
+
+
+class Local:
+    """This machine; ``fingerprint`` is what of it a stored latency depends on."""
+
+    is_remote = False
+    about = None
+
+    def __init__(self, fingerprint: Mapping[str, Any] | None = None) -> None:
+        self.fingerprint: Mapping[str, Any] = fingerprint or {}
+
+    def memory_available(self) -> int:
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+
+    def measure(self, request: Mapping[str, Any], *, workdir: Path, report: Report = silent) -> ProbeResult:
+        return run_probe(request, workdir=workdir, report=report)
 
 
 def run_probe(

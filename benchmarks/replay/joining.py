@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autotune.pipeline.recipe import spread
-from autotune.pipeline.rungs import rung_steps, training_steps
+from autotune.pipeline.rungs import rung_steps
 from benchmarks.replay.workshop import Workshop, read_json
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -102,7 +101,7 @@ class Join:
             judged = self.records["judged"].get(f"{number}-{last}")
             if judged is None or "failed" in asked or piece != "0":
                 continue
-            ours, theirs = judged["points"][label]["right"], asked["right"]
+            ours, theirs = judged["points"][self._judged_as(label)]["right"], asked["right"]
             counts = found.setdefault(label, {"rows": 0, "same": 0, "right_artifact": 0, "right_rounded": 0})
             counts["rows"] += len(theirs)
             counts["same"] += sum(a == b for a, b in zip(ours, theirs, strict=True))
@@ -110,19 +109,23 @@ class Join:
             counts["right_rounded"] += ours.count("1")
         return found
 
+    def _judged_as(self, label: str) -> str:
+        """What a point was judged as: itself, or at full precision where its rounding counts as none."""
+        return label if any(label in judged["points"] for judged in self.records["judged"].values()) else PLAIN
+
     def _point(self, point: DeployParams) -> dict[str, Any]:
         probe = self.costs[f"probe-{point.label}"]
         template = self._cost("template") / len(self.shop.plan.points)
         return {
             "label": point.label, "params": point.flat(), "latency_ms": probe["latency_ms"],
-            "size_mb": probe["size_mb"], "rounding": point.label,
+            "size_mb": probe["size_mb"], "rounding": self._judged_as(point.label),
             "probe_s": round(template + self._cost(f"point-{point.label}") + float(probe["wall_s"]), 2),
         }
 
     def _adapter(self, number: int, params: AdapterParams) -> dict[str, Any]:
         rungs, failed, before = [], None, 0
         examples = len(self.shop.data.train)
-        steps = training_steps(params, examples)
+        steps = params.training_steps(examples)
         for rung, step in enumerate(rung_steps(params, examples, self.shop.plan.rungs)):
             training = self.records["training"].get(f"{number}-{rung}")
             if training is None or "failed" in training:
@@ -134,15 +137,16 @@ class Join:
         return {"params": params.flat(), "steps": steps, "failed": failed, "rungs": rungs, "final": final}
 
     def _training_seconds(self, params: AdapterParams, steps: int) -> float:
-        """Steps of one adapter alone, and its loss on the held-out rows at their end."""
-        step = self.step.of(params, params.batch_size * self._mean_tokens)
-        return round(steps * step + self._cost(f"judge-{PLAIN}"), 2)
+        """Steps of one adapter alone."""
+        return round(steps * self.step.of(params, params.batch_size * self._mean_tokens), 3)
 
     def _rung(
         self, number: int, rung: int, step: int, trained: float, training: Mapping[str, Any]
     ) -> dict[str, Any]:
         judged = self.records["judged"].get(f"{number}-{rung}", {"points": {}})["points"]
-        loss = judged[PLAIN]["loss"] if PLAIN in judged else training["valid_loss_64"]
+        loss = training["valid_loss_64"]
+        if loss is None and PLAIN in judged:
+            loss = judged[PLAIN]["loss"]
         return {"step": step, "seconds": trained, "valid_loss": loss, "judged": {
             label: {"right": found["right"], "loss": found["loss"], "seconds": self._judging_seconds(label)}
             for label, found in judged.items()
@@ -158,7 +162,7 @@ class Join:
         found = {}
         for label in (point.label for point in self.shop.plan.points):
             asked = self.records["answers"].get(f"{number}-{label}-0", {})
-            rounded = judged["points"].get(label) if judged else None
+            rounded = judged["points"].get(self._judged_as(label)) if judged else None
             if "failed" in asked or rounded is None:
                 continue
             found[label] = {
@@ -179,12 +183,11 @@ class Join:
         return seconds(self.costs[name], self.threads)
 
     def _step_model(self) -> dict[str, Any]:
-        held = spread(self.shop.data.valid, 64)
         return {
             "formula": "seconds of a step = (fixed + tokens * (each[targets] + by_rank[targets] * rank)) * "
-                       f"(dropout if there is some); tokens = batch size * {self._mean_tokens:.2f}. A rung ends with "
-                       f"the loss on {len(held)} validation rows.",
-            "fixed": self.step.fixed, "each": dict(self.step.each), "by_rank": dict(self.step.by_rank),
+                       f"(dropout if there is some); tokens = batch size * {self._mean_tokens:.2f}.",
+            "fixed": self.step.fixed, "each": dict(sorted(self.step.each.items())),
+            "by_rank": dict(sorted(self.step.by_rank.items())),
             "dropout": self.step.dropout,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Literal
@@ -14,10 +15,10 @@ from optuna.trial import TrialState, create_trial
 
 from autotune.pareto import Direction
 from autotune.search.asking import Known, ask, given
-from autotune.search.schedule import ask_seed, first_points, proposal_values
+from autotune.search.schedule import ask_seed, first_points, judged_count, judged_points, proposal_values
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
 from benchmarks.replay.table import Adapter
-from benchmarks.replay.world import OBJECTIVES, Judgement, World
+from benchmarks.replay.world import FP16, OBJECTIVES, Judgement, World
 from search_spaces.adapter import AdapterParams
 
 Sampler = Literal["tpe", "nsga2", "random"]
@@ -148,7 +149,7 @@ class MoAsha:
             if world.table.adapters[number].failed is not None:
                 continue
             if rung < len(self.rungs) - 1:
-                reached[rung][number] = world.judge(number, self.rungs[rung])
+                reached[rung][number] = world.judge(number, self.rungs[rung], self._judged(world, number))
             else:
                 for label in world.allowed():
                     world.score(number, label)
@@ -164,11 +165,21 @@ class MoAsha:
                 return best[0], rung + 1
         return (order.pop(0), 0) if order else (None, 0)
 
+    def _judged(self, world: World, number: int) -> tuple[str, ...]:
+        """The deploy points to judge at, as autotune chooses them."""
+        adapter = world.table.adapters[number]
+        points = {p.label: p.values for p in world.table.points if p.label in world.allowed() and p.label != FP16}
+        rows = adapter.steps * adapter.params.batch_size
+        most = judged_count(rows, world.judge_rows, len(self.rungs) - 1)
+        return judged_points(points, most) if points else ()
+
     def _ranked(self, world: World, judged: dict[int, Judgement | None]) -> list[int]:
         allowed = world.allowed()
+        # Where no answers were judged, the loss ranks.
         pairs = [
-            (n, (-j.right[p.label] / j.rows, p.values["latency_ms.p50"], p.size_mb))
-            for n, j in judged.items() if j for p in world.table.points if p.label in j.right and p.label in allowed
+            (n, (-j.right[p.label] / j.rows if j.right else _loss(j), p.values["latency_ms.p50"], p.size_mb))
+            for n, j in judged.items() if j for p in world.table.points
+            if p.label in allowed and (p.label in j.right or not j.right)
         ]
         rank = dict.fromkeys(judged, np.inf)
         if pairs:
@@ -177,8 +188,12 @@ class MoAsha:
             better = (table[:, None] < table[None, :]).any(axis=2)
             for (number, _), over in zip(pairs, (no_worse & better).sum(axis=0), strict=True):
                 rank[number] = min(rank[number], over)
-        top = {n: max((-v[0] for m, v in pairs if m == n), default=0.0) for n in judged}
+        top = {n: max((-v[0] for m, v in pairs if m == n), default=-np.inf) for n in judged}
         return sorted(judged, key=lambda n: (rank[n], -top[n], n))
+
+
+def _loss(judgement: Judgement) -> float:
+    return judgement.loss if judgement.loss is not None else math.inf
 
 
 def _sampler(name: Sampler, seed: int) -> BaseSampler:

@@ -3,7 +3,7 @@ away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,10 +25,10 @@ from autotune.search.rungs import (
     Train,
     Work,
 )
-from autotune.search.schedule import Budget, Spent, first_points, judged_points
+from autotune.search.schedule import Budget, Spent, first_points, judged_count, judged_points
 from autotune.search.telling import expected
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
-from benchmarks.replay.world import OBJECTIVES, World
+from benchmarks.replay.world import FP16, OBJECTIVES, World
 
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "maximize")
 
@@ -36,7 +36,7 @@ DIRECTIONS: tuple[Direction, ...] = ("maximize", "maximize")
 @dataclass(frozen=True)
 class Ours:
     """``fan_out``: an adapter is trained once for all points. ``constrained``: the sampler is told of violations.
-    ``sampled``: TPE proposes, not chance. ``judged``: at so many deploy points adapters are judged at a rung."""
+    ``sampled``: TPE proposes, not chance."""
 
     rungs: tuple[float, ...] = (0.2, 0.4, 1.0)
     fan_out: bool = True
@@ -44,7 +44,6 @@ class Ours:
     sampled: bool = True
     experts: bool = True
     width: int = 1
-    judged: int = 4
 
     def run(self, world: World, seed: int, budget: Budget | None = None) -> str:
         """Search until nothing is left to do; returns the sentence that ended it."""
@@ -137,17 +136,20 @@ class _Run:
             return
         reached = table.rungs[self.world.table.rungs.index(fraction)]
         self.steps_s.append(took / max(1, reached.step - (before.step if before else 0)))
-        right: Mapping[str, int] = {}
-        rows = 0
+        passed_by = self.how.rungs[len(adapter.rungs):rung]
+        passed = [Rung(before.step if before else 0, f, None, {}, 0, 0.0) for f in passed_by]
+        found = Rung(reached.step, fraction, reached.valid_loss, {}, 0, took)
         if fraction < 1:
-            start = self.world.seconds
-            judged = self.world.judge(number, fraction, judged_points(self.points, self.how.judged))
-            self.judge_s.append(self.world.seconds - start)
-            right, rows = judged.right, judged.rows
-        # The table's losses are those of all rows.
-        loss = reached.valid_loss if rows == self.world.rows_judged or not right else None
-        found = Rung(reached.step, fraction, loss, right, rows, took)
-        self._put(number, rungs=(*adapter.rungs, found))
+            found = self._judged(number, found)
+        self._put(number, rungs=(*adapter.rungs, *passed, found))
+
+    def _judged(self, number: int, reached: Rung) -> Rung:
+        adapter, start = self.adapters[number], self.world.seconds
+        most = judged_count(adapter.steps * adapter.params.batch_size, self.world.judge_rows, len(self.how.rungs) - 1)
+        rounding = {label: known for label, known in self.points.items() if label != FP16}
+        judged = self.world.judge(number, reached.fraction, judged_points(rounding, most) if rounding else ())
+        self.judge_s.append(self.world.seconds - start)
+        return replace(reached, valid_loss=judged.loss, right=judged.right, rows=judged.rows)
 
     def _score(self, number: int, label: str) -> None:
         adapter, before = self.adapters[number], self.world.seconds

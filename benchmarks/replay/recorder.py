@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import time
@@ -18,7 +19,7 @@ from autotune.pipeline import stages
 from autotune.pipeline.batching import mean_loss
 from autotune.pipeline.frozen_base import load_frozen
 from autotune.pipeline.judge import judge
-from autotune.pipeline.rungs import rung_steps, training_steps
+from autotune.pipeline.rungs import rung_steps
 from autotune.pipeline.template_params import template_params
 from autotune.pipeline.train import AdapterJob, train_adapters
 from autotune.questions import Target, probe_request
@@ -37,7 +38,7 @@ def train_all(shop: Workshop, width: int, until: float, chosen: Sequence[int], r
     """Train the chosen adapters, in packs of about equally many steps, the shortest first, rung by rung, up to
     ``rungs`` of them where not None."""
     examples = len(shop.data.train)
-    steps = {n: training_steps(shop.plan.adapters[n], examples) for n in chosen}
+    steps = {n: shop.plan.adapters[n].training_steps(examples) for n in chosen}
     order = sorted(chosen, key=lambda n: (steps[n], n))
     groups = [[n for n in order if steps[n] == count] for count in sorted(set(steps.values()))]
     for group in groups:
@@ -70,7 +71,8 @@ def _train_rung(shop: Workshop, pack: Sequence[int], rung: int, width: int) -> N
         job.out.replace(shop.rung(n, rung))
         write_json(shop.training(n, rung), {
             "step": result.steps, "tokens": result.tokens, "seconds": result.seconds, "losses": result.losses[-5:],
-            "valid_loss_64": result.valid_loss, "pack": len(jobs), "pack_seconds": wall,
+            "valid_loss_64": result.valid_loss if math.isfinite(result.valid_loss) else None,
+            "pack": len(jobs), "pack_seconds": wall,
         })
         if rung:
             for state in shop.rung(n, rung - 1).glob("training_state.*"):

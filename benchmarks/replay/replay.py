@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -124,6 +127,28 @@ def _at(curve: Curve, seconds: float) -> float:
     return max((share for t, share in curve if t <= seconds), default=0.0)
 
 
+def replay_all(
+    names: Sequence[str], seeds: int, table: Path, limits: Sequence[str], rungs: tuple[float, ...], jobs: int
+) -> dict[str, list[Curve]]:
+    """Every search with every seed, ``jobs`` at a time: costs are the table's, whatever a replay takes."""
+    found: dict[str, list[Curve]] = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        for name in names:
+            began = time.monotonic()
+            found[name] = list(pool.map(partial(_replayed, name, table, limits, rungs), range(seeds)))
+            print(f"{name}: {time.monotonic() - began:.0f} s for {seeds} replays", file=sys.stderr, flush=True)
+    return found
+
+
+def _replayed(name: str, file: Path, require: Sequence[str], rungs: tuple[float, ...], seed: int) -> Curve:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    table, limits = _table(file), [parse(expr) for expr in require]
+    return replay(searches(rungs)[name], table, limits, seed, Yardstick(table, limits))
+
+
+_table = lru_cache(load)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python benchmarks/replay/replay.py", description=__doc__)
     parser.add_argument("table", type=Path)
@@ -131,18 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--only", nargs="*", default=list(NAMES), choices=list(NAMES), metavar="NAME")
     parser.add_argument("--rungs", nargs="*", type=float, help="fractions of training; default: where all was judged")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="replays at a time")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--record", action="store_true", help="append the figures to benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    table, limits = load(options.table), [parse(expr) for expr in options.require]
-    yardstick, found = Yardstick(table, limits), {}
+    table = _table(options.table)
     rungs = tuple(options.rungs or table.judged_rungs)
-    by_name = searches(rungs)
-    for name in options.only:
-        began = time.monotonic()
-        found[name] = [replay(by_name[name], table, limits, seed, yardstick) for seed in range(options.seeds)]
-        print(f"{name}: {time.monotonic() - began:.0f} s for {options.seeds} replays", file=sys.stderr, flush=True)
+    found = replay_all(options.only, options.seeds, options.table, options.require, rungs, options.jobs)
     told = lines(found)
     print("\n".join(told))
     if options.plot:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from search_spaces.adapter import AdapterParams
 
 SCHEMA = "autotune/replay-table@1"
+#: Judged without any rounding.
+PLAIN = "fp32"
 Flags = NDArray[np.bool_]
 
 
@@ -88,6 +90,11 @@ class Table:
         full = [f for i, f in enumerate(self.rungs[:-1])
                 if all(wanted <= set(a.rungs[i].judged) for a in self.adapters if len(a.rungs) > i)]
         return (*full, self.rungs[-1])
+
+    @cached_property
+    def plain_s(self) -> float:
+        """Seconds to judge an adapter on 64 rows at full precision."""
+        return next(j.seconds for a in self.adapters for r in a.rungs for name, j in r.judged.items() if name == PLAIN)
 
     @property
     def probes_s(self) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from autotune.constraints import Constraint
 from autotune.pareto import Direction
 from autotune.search.volume import Array, Volume, volume
-from benchmarks.replay.table import Adapter, Table
+from benchmarks.replay.table import PLAIN, Adapter, Table
 
 OBJECTIVES: tuple[tuple[str, Direction], ...] = (
     ("accuracy", "maximize"), ("latency_ms.p50", "minimize"), ("size_mb", "minimize"))
@@ -19,14 +19,15 @@ OBJECTIVES: tuple[tuple[str, Direction], ...] = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a search is told at a rung: right answers by deploy point's label."""
+    """What a search is told at a rung: right answers by deploy point's label, and the loss at full precision."""
 
     right: Mapping[str, int]
     rows: int
+    loss: float | None
 
 
-#: Judged without any rounding.
-PLAIN = "fp32"
+#: The deploy point of which what is judged without any rounding tells.
+FP16 = "fp16"
 
 
 class Enough(Exception):
@@ -35,7 +36,8 @@ class Enough(Exception):
 
 @dataclass
 class World:
-    """``judge_rows``: so many validation rows are judged at a rung, evenly spread. ``enough`` sees the log after each
+    """``judge_rows``: so many validation rows are judged at a rung, evenly spread (the table's seconds and losses are
+    those of 64). ``enough`` sees the log after each
     scored pair, and ends the replay by being true: then `score` raises `Enough`."""
 
     table: Table
@@ -45,11 +47,6 @@ class World:
     seconds: float = 0.0
     trials: int = 0
     log: list[tuple[float, int, str]] = field(default_factory=list)
-
-    @property
-    def rows_judged(self) -> int:
-        """The most that a table holds of one judgement."""
-        return max(len(j.right) for a in self.table.adapters for r in a.rungs for j in r.judged.values())
 
     def probe(self) -> None:
         """Every deploy point on the base model."""
@@ -67,18 +64,18 @@ class World:
         self.seconds += took
         return took
 
-    def judge(self, number: int, fraction: float, labels: Collection[str] | None = None) -> Judgement:
-        """At the deploy points ``labels``, or at all."""
+    def judge(self, number: int, fraction: float, labels: Collection[str]) -> Judgement:
+        """At full precision, and at those of the deploy points ``labels`` whose rounding the table has at this rung."""
         reached = self.table.adapters[number].rungs[self.table.rungs.index(fraction)]
         total = max((len(j.right) for j in reached.judged.values()), default=0)
         rows = spread(total, self.judge_rows)
-        wanted = {p.label: p.rounding for p in self.table.points
-                  if p.rounding in reached.judged and (labels is None or p.label in labels)}
-        if not wanted and PLAIN in reached.judged:  # the largest points' rounding is all but none
-            wanted = {self.table.points[0].label: PLAIN}
-        # The same share of the seconds for every row: asking them, not rounding, is most of it.
-        self.seconds += sum(reached.judged[r].seconds for r in set(wanted.values())) * len(rows) / 64
-        return Judgement({k: int(reached.judged[r].right[rows].sum()) for k, r in wanted.items()}, len(rows))
+        wanted = {p.label: p.rounding for p in self.table.points if p.rounding in reached.judged and p.label in labels}
+        if PLAIN in reached.judged:  # fp16 rounds nothing that would move an answer
+            wanted |= {p.label: PLAIN for p in self.table.points if p.label == FP16}
+        asked = set(wanted.values()) - {PLAIN}
+        self.seconds += self.table.plain_s + sum(reached.judged[r].seconds for r in asked)
+        right = {k: int(reached.judged[r].right[rows].sum()) for k, r in wanted.items()}
+        return Judgement(right, self.judge_rows, reached.valid_loss)
 
     def score(self, number: int, label: str, extra_s: float = 0.0) -> dict[str, float] | None:
         """Values by objective on validation rows, or None where this pair had failed."""

@@ -216,7 +216,8 @@ class _Engine:
         for slot, losses in self._evaluate(probing, self._valid[::2]):
             slot.state.curve.append((slot.state.step, mean_loss(losses)))
         ending = [slot for slot in self._slots if slot.finished]
-        for slot, losses in self._evaluate(ending, self._valid):
+        pausing: list[tuple[Slot, list[tuple[float, int]]]] = [(slot, []) for slot in ending if slot.pauses]
+        for slot, losses in [*pausing, *self._evaluate([s for s in ending if not s.pauses], self._valid)]:
             try:
                 self._end(slot, self._finish(slot, losses))
             except TrainingError as error:

@@ -50,6 +50,11 @@ class Slot:
         return self.state.step >= self.last_step
 
     @property
+    def pauses(self) -> bool:
+        """Whether it ends before its last step. What it is worth there is judged elsewhere, if at all."""
+        return self.last_step < self.state.steps
+
+    @property
     def probe_due(self) -> bool:
         """Whether the curve wants a point now and lacks it."""
         curve = self.state.curve

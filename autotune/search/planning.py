@@ -1,0 +1,80 @@
+"""A study's plan: what its rules may count on, from its file, its screened deploy points and what work took so far."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from autotune.config import StudyConfig
+from autotune.estimate import layer_parameters
+from autotune.pipeline.roundings import FULL, rounding
+from autotune.preparation import Prepared
+from autotune.search import schedule
+from autotune.search.costs import learned_costs, modelled_costs, row_seconds
+from autotune.search.limits import Limits
+from autotune.search.rungs import Costs, Plan, State
+from autotune.search.trainer import JUDGED_ROWS
+from autotune.trials import Screened, TrialRecord
+from search_spaces.deploy import DeployParams
+
+
+@dataclass(frozen=True)
+class Planner:
+    """``points`` are those searched, ``answers`` the key that an adapter decides. ``width`` adapters train together at
+    no more cost than one. ``certifying`` gives the seconds that certifying an artifact will take, of its latency in
+    ms and the seconds to answer a row."""
+
+    config: StudyConfig
+    prepared: Prepared
+    screened: Mapping[DeployParams, Screened]
+    points: Sequence[DeployParams]
+    limits: Limits
+    budget: schedule.Budget
+    answers: str
+    width: int
+    certifying: Callable[[float, float], float]
+
+    def plan(self, state: State, records: Sequence[TrialRecord], selected: int | None) -> Plan:
+        """``selected`` is the number of the trial that would be chosen now."""
+        objectives = [(key, o.direction) for key, o in self.config.objectives]
+        known = {p.label: {key: m.value for key, m in self.screened[p].values.items()} for p in self.points}
+        plan = Plan(self.config.file.rungs, known, objectives, self.limits.now(), self.budget, self.width,
+                    self._costs(state, records, selected), self.answers)
+        return plan if self.config.file.early_stop_error else replace(plan, least_gain=0.0, skips=False)
+
+    def judged_points(self, trained_rows: float) -> list[DeployParams]:
+        """Those that judging an adapter tells of, whose whole training reads so many rows: all at full precision, which
+        cost nothing more, and some of the others."""
+        sizes = {p.label: {"size_mb": self.screened[p].values["size_mb"].value} for p in self.points
+                 if rounding(p) != FULL}
+        most = schedule.judged_count(trained_rows, JUDGED_ROWS, len(self.config.file.rungs) - 1)
+        chosen = schedule.judged_points(sizes, most) if sizes else ()
+        return [p for p in self.points if p.label in chosen or rounding(p) == FULL]
+
+    def _costs(self, state: State, records: Sequence[TrialRecord], selected: int | None) -> Costs:
+        """By the clock where time is the budget; else by the model, which gives the same search again."""
+        if self.budget.time_s is not None:
+            return learned_costs(state.adapters, records, self.width, self._reserve(records, selected))
+        data, work = self.prepared.data, self.prepared.workload
+        batch_size = statistics.fmean([a.params.batch_size for a in state.adapters] or [8])
+        steps = statistics.fmean([a.steps for a in state.adapters] or [100])
+        roundings = sum(rounding(p) != FULL for p in self.judged_points(steps * batch_size))
+        firsts = {p: s.values.get("ttft_ms.p50") for p, s in self.screened.items()}
+        return modelled_costs(
+            {p: m.value / 1e3 if m else 0.0 for p, m in firsts.items()}, prompt_tokens=work.prompt_tokens or 0,
+            row_tokens=statistics.fmean(len(e.prompt) for e in data.train), rows=len(data.valid),
+            answer_tokens=statistics.fmean(len(e.answer) for e in data.train), asked=JUDGED_ROWS * (1 + roundings),
+            changed=layer_parameters(self.prepared.facts), batch_size=batch_size, steps=steps,
+        )
+
+    def _reserve(self, records: Sequence[TrialRecord], selected: int | None) -> float:
+        """Seconds to keep back for the certificate: those of the finalist that would be the first now, or of the
+        slowest that may be."""
+        if not self.config.file.certificate.finalists:
+            return 0.0
+        chosen = [r.deploy for r in records if r.number == selected] or list(self.screened)
+        times = [m.value for point in chosen if (m := self.screened[point].values.get("latency_ms.p50"))]
+        firsts = [m.value / 1e3 for point in chosen if (m := self.screened[point].values.get("ttft_ms.p50"))]
+        row_s = row_seconds(records, len(self.prepared.data.valid)) or max(firsts, default=0.1)
+        return self.certifying(max(times, default=0.0), row_s)

@@ -1,0 +1,37 @@
+"""The device that a study names, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from autotune.run_folder import environment
+from autotune.targets.address import LOCAL
+from autotune.targets.device import Device
+from autotune.targets.devices import find_place
+from autotune.targets.local import Local
+
+#: What of this machine a stored latency depends on.
+_MACHINE = ("platform", "cpu", "cores", "memory_gb")
+
+
+def open_device(
+    host: str, python: str | None, provider: str, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Device:
+    """``local``, or what `find_place` takes. Of a remote device ``say`` is told which it is, and ``warn`` what the user
+    should know of it, now and while it measures.
+
+    Raises:
+        ConfigError: there is no device of this name.
+        DeviceError: it cannot be reached, or nothing can be measured there.
+    """
+    if host == LOCAL:
+        here = environment()
+        return Local({name: here[name] for name in _MACHINE})
+    from autotune.targets.ssh import open_ssh  # brings the SSH library, which a study of this machine needs none of
+
+    device = open_ssh(find_place(host, python, file="study.yaml", where="target.host"), provider, warn)
+    about: Mapping[str, Any] = device.fingerprint
+    say(f"Measuring on {host}: {about['board'] or about['cpu'] or about['architecture']}, {about['cores']} cores, "
+        f"{about['memory_gb']} GB, ONNX Runtime {about['libraries']['onnxruntime']}")
+    return device
