@@ -79,8 +79,7 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
         worker, lock = _workers(config, folder, store, terminal)
         try:
             target = config.file.target
-            device = open_device(target.host, target.python, target.provider, terminal.say, terminal.warn,
-                                 worker)
+            device = open_device(target.host, target.python, target.provider, terminal.say, terminal.warn, worker)
             runner = StageRunner(store, worker, folder, terminal, lock, device)
             prepared = prepare(config, source, runner, terminal)
             folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key),
@@ -108,6 +107,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             examiner = Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter)
             certifier = Certifier(config, examiner, limits, folder, terminal)
             with answering(database):
+                if options.warm_start is not None:
+                    loop.warm_start(options.warm_start)
                 return _search(config, context, loop, certifier, folder, terminal)
         finally:
             worker.close()

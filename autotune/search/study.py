@@ -234,11 +234,13 @@ class StudyLoop:
     ) -> None:
         """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells.
 
-        Where a process died after it had told so, before the proposal was ended, it is told already.
+        Where a process died after it had told so, before the proposal was ended, it is told already; or where another
+        of its pairs came to the same meanwhile.
         """
         if not any(r.adapter == params and r.state == "FAILED" and not r.interrupted for r in self.records()):
             self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
-        self._proposals.fail(proposal, error.reason)
+        if any(p.running for p in self._proposals.adapters() if p.number == proposal.number):
+            self._proposals.fail(proposal, error.reason)
 
     def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> Piece:
         """Score the adapter at the highest precision where limits are relative to the best one there."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from autotune import answers
-from autotune.errors import AssemblyError, ExportError, ProbeError, StageError, TrainingError
+from autotune.errors import AssemblyError, ExportError, StageError, TrainingError
 from autotune.pipeline import stages
 from autotune.pipeline.base_model import ModelSource
 from autotune.pipeline.packed.job import AdapterJob
@@ -22,13 +23,13 @@ from autotune.pipeline.template_params import TemplateParams
 from autotune.pipeline.tokens import TokenizedData
 from autotune.questions import Target
 from autotune.report.terminal import Terminal
-from autotune.run_folder import RunFolder, environment
+from autotune.run_folder import RunFolder
 from autotune.storage import keys
 from autotune.storage.several import make_several
 from autotune.storage.store import Entry, Key, Store
 from autotune.targets.device import Device
-from autotune.targets.local import Local, memory_available, run_probe
-from autotune.workers import Kind, Workers
+from autotune.targets.local import Local
+from autotune.workers import Workers
 from objectives.result import ProbeResult
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -62,6 +63,7 @@ class StageRunner:
         self._folder = folder
         self._terminal = terminal
         self._machine = machine
+        self._on_device = threading.Lock()
         ends = (e for e in folder.events() if e["event"] == "stage_end" and not e["cached"])
         self._took = {e["stage"]: e["seconds"] for e in ends}
 
@@ -76,11 +78,8 @@ class StageRunner:
 
     def stop(self) -> None:
         """End every stage that runs; they fail."""
+        self.device.stop()
         self._worker.close(kill=True)
-
-    def target_machine(self) -> Mapping[str, Any]:
-        """What `run_folder.environment` tells of the machine that measures."""
-        return environment() if self._worker.here else self._worker.run(environment, kind="answers")
 
     def base(self, source: ModelSource, fingerprint: Mapping[str, str]) -> Entry:
         """The base model's folder. A folder, and a hub snapshot, are used where they lie."""
@@ -224,19 +223,18 @@ class StageRunner:
 
         def produce(out: Path, report: Report) -> None:
             asked, size = _the(made)
-            answers.store(out, self._probe(asked, report, timed), size)
+            answers.store(out, self.device.measure(asked, workdir=self._folder.scratch, report=report), size)
 
-        return self._stored(stage, key, title, produce, timed=timed)
+        return self._stored(stage, key, title, produce, timed=timed, measures=True)
 
     def fresh(self, stage: str, title: str, request: Mapping[str, Any], *, timed: bool) -> ProbeResult:
         """One probe run that is neither looked up in the store nor kept there: certifying always measures anew."""
         key = f"{stage}/{title}"
         self._folder.event(event="stage_start", stage=stage, key=key)
         try:
-            with (self._terminal.stage(title) as report,
-                  self._hold(timed)):
+            with self._terminal.stage(title) as report, self._hold(timed, measures=True):
                 began = time.time()
-                result = self._probe(request, report, timed)
+                result = self.device.measure(request, workdir=self._folder.scratch, report=report)
         except BaseException as error:
             reason = error.reason if isinstance(error, StageError) else type(error).__name__
             self._folder.event(event="stage_failed", stage=stage, key=key, reason=reason)
@@ -245,14 +243,6 @@ class StageRunner:
         self._folder.event(event="stage_end", stage=stage, key=key, seconds=round(ended - began, 3), cached=False,
                            timed=timed, began=round(began, 3), ended=round(ended, 3))
         return result
-
-    def _probe(self, request: Mapping[str, Any], report: Report, timed: bool) -> ProbeResult:
-        """In a process of its own: of this one, or of the worker that has the device."""
-        if self._worker.here:
-            return run_probe(request, workdir=self._folder.scratch, report=report)
-        kind: Kind = "probe" if timed else "answers"
-        return self._worker.run(run_probe, request, workdir=self._folder.scratch, error=ProbeError, kind=kind,
-                                on_progress=report, reporting=True)
 
     def copy(self, stage: str, key: Key, source: Entry) -> None:
         """Store a measurement under another name too."""
@@ -266,14 +256,14 @@ class StageRunner:
 
     def _stored(
         self, stage: str, key: Key, title: str, produce: Callable[[Path, Report], Any],
-        parents: Sequence[Entry] = (), *, timed: bool = False,
+        parents: Sequence[Entry] = (), *, timed: bool = False, measures: bool = False,
     ) -> Entry:
         self._folder.event(event="stage_start", stage=stage, key=str(key))
         span: dict[str, float] = {}
 
         @contextmanager
         def holding() -> Iterator[None]:
-            with self._hold(timed):
+            with self._hold(timed, measures):
                 span["began"] = time.time()
                 yield
                 span["ended"] = time.time()
@@ -294,10 +284,14 @@ class StageRunner:
                            cached=entry.cached, timed=timed, **{name: round(at, 3) for name, at in span.items()})
         return entry
 
-    def _hold(self, timed: bool) -> AbstractContextManager[None]:
-        """The machine's lock; a remote device has its own, and others may go on working here."""
-        alone = timed and not self.device.is_remote
-        return self._machine.measuring() if alone else self._machine.working()
+    @contextmanager
+    def _hold(self, timed: bool, measures: bool) -> Iterator[None]:
+        """The machine's lock; a remote device has its own, and others may go on working here. Of our threads one at a
+        time measures there."""
+        remote = self.device.is_remote
+        with (self._on_device if measures and remote else nullcontext(),
+              self._machine.measuring() if timed and not remote else self._machine.working()):
+            yield
 
     def _stored_several(
         self, wanted: Mapping[Key, str], title: str,
