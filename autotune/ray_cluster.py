@@ -47,11 +47,17 @@ def import_ray() -> Any:
     return ray
 
 
-def with_defaults(asked: Needs, address: str | None, count: int, cores: int) -> dict[Kind, dict[str, float]]:
+def with_defaults(
+    asked: Needs, address: str | None, count: int, cores: int, measures: bool = True
+) -> dict[Kind, dict[str, float]]:
     """What each kind of stage needs. Without a word on it: one CPU, or on this machine alone the share that ``count``
-    workers have of its ``cores``; and rows are answered where latency is measured, as kernels differ."""
+    workers have of its ``cores``; and rows are answered where latency is measured, as kernels differ. Unless it
+    ``measures``, nothing is needed for that."""
     cpu = 1 if address else max(1, cores // count)
     needs: dict[Kind, dict[str, float]] = {kind: {"cpu": cpu, **asked.get(kind, {})} for kind in KINDS}
+    if not measures:
+        del needs["probe"]
+        return needs
     if address is None and not _devices(needs["probe"]):
         needs["probe"][_HERE] = 1
     if not _devices(needs["answers"]):
@@ -94,8 +100,8 @@ def missing(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> list[Problem]
             names = sorted({n for node in nodes for n in node if not n.startswith(("node:", "accelerator_type:"))})
             problems.append(_problem(kind, f"{{{asked}}}, which no node has", f"of what one node offers: "
                                      f"{', '.join(names)}; ray start --resources='{{\"NAME\": 1}}' adds to it"))
-    devices = _devices(needs["probe"])
-    if not devices and len(nodes) > 1:
+    devices = _devices(needs.get("probe", {}))
+    if "probe" in needs and not devices and len(nodes) > 1:
         problems.append(_problem("probe", "no device in a cluster of several machines", "{device:NAME: 1}, the machine "
                                  "that latency is measured on: ray start --resources='{\"device:NAME\": 1}' there"))
     for name in devices:

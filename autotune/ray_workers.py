@@ -77,9 +77,10 @@ class RayWorker:
 
     def __init__(
         self, log: Path, lock: DriversLock, folders: Sequence[Path], *, address: str | None, count: int,
-        resources: Needs,
+        resources: Needs, measures: bool = True,
     ) -> None:
         """``folders`` must be seen by all machines. ``resources`` are those that a kind of stage needs of a node.
+        ``measures``: latency is measured in the cluster, not on a device elsewhere.
 
         Raises:
             ConfigError: Ray is not installed, no node offers what is needed, or a node is not like this machine.
@@ -90,7 +91,7 @@ class RayWorker:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._numbers = itertools.count()
         self._closed, self._waiting, self._ended = threading.Event(), 0, threading.Condition()
-        needs = with_defaults(resources, address, count, os.cpu_count() or 1)
+        needs = with_defaults(resources, address, count, os.cpu_count() or 1, measures)
         connect(address, count, needs)
         if address:
             require_alike(needs, folders)

@@ -46,6 +46,7 @@ from autotune.storage.keys import digest
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
 from autotune.study_file import parse_duration
+from autotune.targets.address import LOCAL
 from autotune.targets.opening import open_device
 from autotune.trials import Screening
 from autotune.workers import Kind, Worker, Workers
@@ -128,7 +129,8 @@ def _workers(
     asked = ray.resources
     needs: dict[Kind, Mapping[str, float]] = {
         "build": asked.build, "train": asked.train, "answers": asked.answers, "probe": asked.probe}
-    return RayWorker(folder.log, own, places, address=ray.address, count=ray.count, resources=needs), own
+    return RayWorker(folder.log, own, places, address=ray.address, count=ray.count, resources=needs,
+                     measures=config.file.target.host == LOCAL), own
 
 
 def _limits(config: StudyConfig, prepared: Prepared) -> Limits:

@@ -199,6 +199,23 @@ def test_an_adapter_that_is_trained_on_is_not_begun_with_again() -> None:
     assert 2 not in beside.numbers
 
 
+def test_what_is_trained_on_just_now_does_not_wait_and_has_gone_on() -> None:
+    begun = state(*[adapter(n, (0.2,), quality) for n, quality in enumerate((0.6, 0.65, GOOD, 0.55))])
+    flying: list[Work] = []
+    while not isinstance(work := next_work(replace(begun, in_flight=tuple(flying)), make_plan()), Propose | Wait):
+        flying.append(work)
+    assert flying[0] == Train((2,), 1)  # of four that wait one has to go on before a fifth is begun
+    assert isinstance(work, Propose)
+
+
+def test_no_adapter_is_stopped_for_its_time_while_another_may_still_change_what_it_is_worth() -> None:
+    best = adapter(0, (0.2, 0.4, 1.0), 0.8, scored=scored(0.8, "fp16", "int8", "int4"))
+    others = [adapter(n, (0.2,), quality) for n, quality in ((1, 0.74), (2, 0.7))]
+    plan = make_plan(budget=Budget(3, None, None))
+    assert isinstance(next_work(state(best, *others), plan), Stop)
+    assert next_work(replace(state(best, *others), in_flight=(Train((1,), 1),)), plan) == Wait()
+
+
 def test_a_trial_in_flight_counts_against_the_budget_and_the_end_waits_for_it() -> None:
     plan = make_plan(budget=Budget(4, 1, None))
     trained = state(adapter(0, (0.2, 0.4, 1.0), GOOD))

@@ -40,6 +40,12 @@ def test_a_device_is_one_machine_and_a_cluster_has_to_name_it() -> None:
     assert missing(with_defaults({}, "auto", 2, 8), [GPU]) == []
 
 
+def test_a_cluster_that_does_not_measure_needs_no_device() -> None:
+    needs = with_defaults({"train": {"gpu": 1}}, "auto", 2, 8, measures=False)
+    assert set(needs) == {"build", "train", "answers"}
+    assert missing(needs, [GPU, GPU]) == []
+
+
 def test_needs_become_rays_own_options() -> None:
     assert ray_options({"cpu": 4, "gpu": 1, "memory": 1e9, "device:pi": 1}) == {
         "num_cpus": 4, "num_gpus": 1, "memory": 1e9, "resources": {"device:pi": 1}}
