@@ -69,8 +69,7 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     if not points:
         raise ConfigError([Problem("study.yaml", "space.deploy", f"nothing that provider {file.target.provider} runs",
                                    "at least one deploy point of this provider")])
-    run.call("looking for the execution provider", stages.require_provider, file.target.provider,
-             kind="answers")
+    run.call("looking for the execution provider", stages.require_provider, file.target.provider, kind="answers")
     own = [key for key in config.measured() if ":" in key]
     if own:
         run.call("loading the study's metrics", stages.require_metrics, own, config.base_dir)

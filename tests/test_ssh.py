@@ -242,7 +242,7 @@ def test_two_do_not_measure_at_once(board: Board, tmp_path: Path) -> None:
     assert [text for text in second.said if "board: waiting for another measurement there by " in text]
 
 
-def test_who_ends_a_measurement_waits_neither_for_it_nor_for_a_device_that_is_away(board: Board, tmp_path: Path) -> None:
+def test_who_ends_a_measurement_does_not_wait_for_it(board: Board, tmp_path: Path) -> None:
     device = opened(board)
     long = {**LATENCY, "samples": 10**6, "max_seconds": 300}
     ended: list[BaseException] = []
