@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from autotune.errors import DataError, ProbeError, Problem, TrainingError
 from autotune.machine_lock import MachineLock
 from autotune.pipeline.progress import Report
-from tests import postgres, studies
+from tests import boards, postgres, studies
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'autotune-edge[ray]'")
 
@@ -164,6 +165,20 @@ def test_two_workers_and_a_shared_database_give_the_front_of_one(
     for secret in (postgres.PASSWORD, url.partition("autotune:")[2].partition("@")[0]):
         assert secret not in done.stdout + done.stderr
         assert not [p for p in out.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
+
+
+def test_workers_train_while_a_device_over_ssh_measures(cluster: str, alone: list[Any], tmp_path: Path) -> None:
+    with boards.running(tmp_path / "board") as board:
+        target = {**studies.study()["target"], "host": str(board.address), "python": sys.executable}
+        study, out = ray_study(tmp_path, cluster, target=target), tmp_path / "run"
+        there = {**studies.environment(), "HOME": str(board.client), "SSH_AUTH_SOCK": ""}
+        done = subprocess.run(studies.command(study, out), env=there, capture_output=True, text=True, cwd=tmp_path,
+                              timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert table(out) == alone
+    assert overlapping(out), "the workers took turns"
+    assert "waiting for another measurement" not in done.stdout
+    assert studies.results(out)["environment"]["device"]["host"] == str(board.address)
 
 
 def overlapping(out: Path) -> bool:
