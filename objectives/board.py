@@ -10,6 +10,8 @@ from pathlib import Path
 #: Distributions that bring ``onnxruntime``, and those that bring ``onnxruntime_genai``; a machine has one of each.
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-qnn")
 GENAI = ("onnxruntime-genai", "onnxruntime-genai-cuda", "onnxruntime-genai-directml")
+#: Both, by the first of each, which stands for all.
+BUILDS = {builds[0]: builds for builds in (RUNTIMES, GENAI)}
 
 _THERMAL = Path("/sys/class/thermal")
 #: Thermal zones of the processor itself, as x86, the Raspberry Pi, Rockchip, Jetson and others name them.

@@ -188,3 +188,16 @@ def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
             break
         time.sleep(0.05)
     pytest.skip(f"sshd does not start here: {log.read_text(errors='replace')[-300:]}")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    """One device for all tests of a file."""
+    with running(tmp_path_factory.mktemp("board")) as found:
+        yield found
+
+
+@pytest.fixture
+def board(shared: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """It as it was set up."""
+    return shared.cleared(monkeypatch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,7 @@ from autotune.targets.ssh import Ssh, open_ssh
 from tests import boards
 from tests.boards import Board
 
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with boards.running(tmp_path_factory.mktemp("board")) as found:
-        yield found
-
-
-@pytest.fixture
-def board(shared: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
-    return shared.cleared(monkeypatch)
+pytest_plugins = ["tests.boards"]  # the fixtures `shared` and `board`
 
 
 def opened(board: Board) -> Ssh:

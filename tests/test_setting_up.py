@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,10 @@ import pytest
 from autotune.errors import DeviceError
 from autotune.targets.setting_up import requirements, set_up
 from autotune.targets.ssh import open_ssh
-from tests import boards
 from tests.boards import Board
 from tests.test_probe import CHOICE, for_artifact
 
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with boards.running(tmp_path_factory.mktemp("board")) as found:
-        yield found
-
-
-@pytest.fixture
-def board(shared: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
-    return shared.cleared(monkeypatch)
+pytest_plugins = ["tests.boards"]  # the fixtures `shared` and `board`
 
 
 def packages(board: Board) -> set[str]:

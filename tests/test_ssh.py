@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,10 @@ from tests import artifacts, boards
 from tests.boards import Board
 from tests.test_probe import CHOICE, ENDLESS, GENERATE, LATENCY, for_artifact
 
+pytest_plugins = ["tests.boards"]  # the fixtures `shared` and `board`
+
 PAUSES = (0.1, 0.2, 0.4, 0.8)
 MB = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with boards.running(tmp_path_factory.mktemp("board")) as found:
-        yield found
-
-
-@pytest.fixture
-def board(shared: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
-    return shared.cleared(monkeypatch)
 
 
 class Heard:

@@ -11,15 +11,13 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from autotune.doctor.finding import Finding
+from objectives.board import BUILDS
 
 TOPIC = "libraries"
 DISTRIBUTION = "autotune-edge"
 _UNSHOWN = "test"  # who runs a study needs none of it
 #: Distributions that bring the same module for other hardware.
-_STANDS_IN = {
-    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-qnn"),
-    "onnxruntime-genai": ("onnxruntime-genai-cuda", "onnxruntime-genai-directml"),
-}
+_STANDS_IN = {name: builds[1:] for name, builds in BUILDS.items()}
 Version = Callable[[str], str | None]
 
 

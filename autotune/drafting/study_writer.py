@@ -106,7 +106,7 @@ def _target(draft: Draft) -> Iterator[Line]:
     yield "  provider: cpu", "execution provider: cpu, cuda, dml"
     yield "  # provider_options: {}", "ONNX Runtime's own options of it, texts"
     yield f"  threads: {draft.threads}", "the cores of the device that the model will have"
-    yield "  # host: local", "where it is measured"
+    yield "  # host: local", "where it is measured; or ssh://pi@kiosk, if need be with python: the interpreter there"
     if draft.task == "choice":
         yield "  workload:", "what latency is measured on; or {from: valid}, the rows' own prompts"
         yield f"    prompt_tokens: {draft.prompt_tokens}", "about as many as the median row has"

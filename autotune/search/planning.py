@@ -37,10 +37,9 @@ class Planner:
 
     def plan(self, state: State, records: Sequence[TrialRecord], selected: int | None) -> Plan:
         """``selected`` is the number of the trial that would be chosen now."""
-        objectives = [(key, o.direction) for key, o in self.config.objectives]
         known = {p.label: {key: m.value for key, m in self.screened[p].values.items()} for p in self.points}
-        plan = Plan(self.config.file.rungs, known, objectives, self.limits.now(), self.budget, self.width,
-                    self._costs(state, records, selected), self.answers)
+        plan = Plan(self.config.file.rungs, known, self.config.directions(), self.limits.now(), self.budget,
+                    self.width, self._costs(state, records, selected), self.answers)
         return plan if self.config.file.early_stop_error else replace(plan, least_gain=0.0, skips=False)
 
     def judged_points(self, trained_rows: float) -> list[DeployParams]:

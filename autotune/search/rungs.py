@@ -41,6 +41,11 @@ class Rung:
         return self.fraction < 1 and not self.rows
 
 
+def passed_by(before: Rung | None, fractions: Sequence[float]) -> list[Rung]:
+    """The rungs at ``fractions`` of an adapter that goes on past them from the one ``before``, or its beginning."""
+    return [Rung(before.step if before else 0, fraction, None, {}, 0, 0.0) for fraction in fractions]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of an adapter at a deploy point; ``values`` by key, empty for FAILED and SKIPPED."""

@@ -14,7 +14,7 @@ from autotune.pipeline import judgement, stages
 from autotune.pipeline.architectures import read_config
 from autotune.pipeline.rungs import RungJob, pausable, rung_steps
 from autotune.preparation import Prepared
-from autotune.search.rungs import AdapterState, Rung
+from autotune.search.rungs import AdapterState, Rung, passed_by
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
 from search_spaces.adapter import AdapterParams
@@ -87,9 +87,9 @@ class Trainer:
         seconds = 0.0 if entry.cached else entry.seconds
         if job.last:
             self._whole[job.params, job.seed] = entry
-            done, before = len(adapter.rungs), adapter.rungs[-1].step if adapter.rungs else 0
-            skipped = [Rung(before, fraction, None, {}, 0, 0.0) for fraction in self._fractions[done:-1]]
-            return [*skipped, Rung(job.step, 1.0, _finite(record["valid_loss"]), {}, 0, seconds)]
+            before = adapter.rungs[-1] if adapter.rungs else None
+            passed = passed_by(before, self._fractions[len(adapter.rungs):-1])
+            return [*passed, Rung(job.step, 1.0, _finite(record["valid_loss"]), {}, 0, seconds)]
         points = self._points(job.steps[-1] * job.params.batch_size)
         made = self._run.judgement(self._at.base, self._at.data_entry, entry, points, JUDGED_ROWS, self._threads)
         found = judgement.read(made.path, points)

@@ -260,17 +260,10 @@ class StageRunner:
     ) -> Entry:
         self._folder.event(event="stage_start", stage=stage, key=str(key))
         span: dict[str, float] = {}
-
-        @contextmanager
-        def holding() -> Iterator[None]:
-            with self._hold(timed, measures):
-                span["began"] = time.time()
-                yield
-                span["ended"] = time.time()
-
         try:
             with self._terminal.stage(title, self._took.get(stage)) as report:
-                entry = self.store.make(key, lambda out: produce(out, report), parents, during=holding)
+                entry = self.store.make(key, lambda out: produce(out, report), parents,
+                                        during=lambda: self._holding(timed, measures, span))
         except OSError as error:
             raise self._disk_failure(stage, [key], error) from error
         except BaseException as error:
@@ -281,8 +274,16 @@ class StageRunner:
         if not entry.cached:
             self._took[stage] = seconds
         self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
-                           cached=entry.cached, timed=timed, **{name: round(at, 3) for name, at in span.items()})
+                           cached=entry.cached, timed=timed, **span)
         return entry
+
+    @contextmanager
+    def _holding(self, timed: bool, measures: bool, span: dict[str, float]) -> Iterator[None]:
+        """The machine's lock; when it was had and given back is put into ``span``, seconds since the epoch."""
+        with self._hold(timed, measures):
+            span["began"] = round(time.time(), 3)
+            yield
+            span["ended"] = round(time.time(), 3)
 
     @contextmanager
     def _hold(self, timed: bool, measures: bool) -> Iterator[None]:
@@ -300,10 +301,11 @@ class StageRunner:
         """Entries made in one go, ``wanted`` gives the stage of each; the seconds of their events are their shares."""
         for key, stage in wanted.items():
             self._folder.event(event="stage_start", stage=stage, key=str(key))
+        span: dict[str, float] = {}
         try:
             with self._terminal.stage(title) as report:
                 found = make_several(self.store, wanted, lambda folders: produce(folders, report),
-                                     during=self._machine.working)
+                                     during=lambda: self._holding(False, False, span))
         except OSError as error:
             raise self._disk_failure(next(iter(wanted.values())), wanted, error) from error
         except BaseException as error:
@@ -316,7 +318,8 @@ class StageRunner:
                 self._say_failed(stage, key, entry)
             else:
                 self._folder.event(event="stage_end", stage=stage, key=str(key), cached=entry.cached, timed=False,
-                                   seconds=0.0 if entry.cached else round(entry.seconds, 3))
+                                   seconds=0.0 if entry.cached else round(entry.seconds, 3),
+                                   **({} if entry.cached else span))
         return found
 
     def _adapter_job(self, base: Entry, data: Entry, job: RungJob, out: Path) -> AdapterJob:

@@ -41,6 +41,7 @@ from autotune.storage.manifest import (
 from autotune.storage.manifest import file_sha256 as file_sha256
 from autotune.storage.manifest import write_atomically as write_atomically
 from autotune.storage.mirror import Mirror
+from objectives.board import BUILDS
 
 _DROPPED, _MAKING, _DAMAGED, _RUNS = ".dropped-", ".making-", ".damaged-", ".runs"
 _DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -103,13 +104,9 @@ def make_key(stage: str, version: int, inputs: Mapping[str, Any], libraries: tup
     return Key(stage, hashlib.sha256(text.encode()).hexdigest()[:32], json.loads(text))
 
 
-#: Distributions that bring the same module.
-_BUILDS = {"onnxruntime": ("onnxruntime-gpu",), "onnxruntime-genai": ("onnxruntime-genai-cuda",)}
-
-
 def library_version(name: str) -> str:
     """Of an installed distribution, or of another build of it, which is then named; ``none`` where there is neither."""
-    for build in (name, *_BUILDS.get(name, ())):
+    for build in BUILDS.get(name, (name,)):
         try:
             return metadata.version(build) if build == name else f"{metadata.version(build)} ({build})"
         except metadata.PackageNotFoundError:

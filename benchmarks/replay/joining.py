@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from autotune.pipeline.rungs import rung_steps
+from benchmarks.replay.table import PLAIN
 from benchmarks.replay.workshop import Workshop, read_json
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 SCHEMA = "autotune/replay-table@1"
-PLAIN = "fp32"
 #: Share of the cores that others may take before processor seconds stand for the clock's, as in `costs`.
 QUIET = 0.1
 

@@ -15,10 +15,10 @@ from optuna.trial import TrialState, create_trial
 
 from autotune.pareto import Direction
 from autotune.search.asking import Known, ask, given
-from autotune.search.schedule import ask_seed, first_points, judged_count, judged_points, proposal_values
+from autotune.search.schedule import ask_seed, first_points, proposal_values
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
 from benchmarks.replay.table import Adapter
-from benchmarks.replay.world import FP16, OBJECTIVES, Judgement, World
+from benchmarks.replay.world import OBJECTIVES, Judgement, World
 from search_spaces.adapter import AdapterParams
 
 Sampler = Literal["tpe", "nsga2", "random"]
@@ -29,16 +29,17 @@ _PROPOSALS: tuple[Direction, ...] = ("maximize", "maximize")
 class FanOut:
     """Each adapter is trained to the end and scored at every deploy point that its known values do not rule out.
 
-    TPE is what autotune was before it had fidelities: expert points first, then told of each adapter at its largest
-    and at its smallest artifact, with violations.
+    TPE is asked as autotune asks it, told of each adapter at its largest and at its smallest artifact, with violations.
+    ``experts``: autotune's first points come first, which makes it what autotune was before it had fidelities.
     """
 
     sampler: Sampler
+    experts: bool = False
 
     def run(self, world: World, seed: int) -> None:
         world.probe()
         space = space_of(world.table)
-        nearest, experts = Nearest(world.table, space), first_points(space)
+        nearest, experts = Nearest(world.table, space), first_points(space) if self.experts else []
         study = optuna.create_study(directions=_PROPOSALS, sampler=_sampler(self.sampler, seed))
         free, known = {a.number for a in world.table.adapters}, list[Known]()
         taken = set[AdapterParams]()
@@ -149,7 +150,8 @@ class MoAsha:
             if world.table.adapters[number].failed is not None:
                 continue
             if rung < len(self.rungs) - 1:
-                reached[rung][number] = world.judge(number, self.rungs[rung], self._judged(world, number))
+                reached[rung][number] = world.judge(
+                    number, self.rungs[rung], world.judged_labels(number, len(self.rungs) - 1))
             else:
                 for label in world.allowed():
                     world.score(number, label)
@@ -164,14 +166,6 @@ class MoAsha:
             if best:
                 return best[0], rung + 1
         return (order.pop(0), 0) if order else (None, 0)
-
-    def _judged(self, world: World, number: int) -> tuple[str, ...]:
-        """The deploy points to judge at, as autotune chooses them."""
-        adapter = world.table.adapters[number]
-        points = {p.label: p.values for p in world.table.points if p.label in world.allowed() and p.label != FP16}
-        rows = adapter.steps * adapter.params.batch_size
-        most = judged_count(rows, world.judge_rows, len(self.rungs) - 1)
-        return judged_points(points, most) if points else ()
 
     def _ranked(self, world: World, judged: dict[int, Judgement | None]) -> list[int]:
         allowed = world.allowed()

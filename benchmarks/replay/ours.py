@@ -24,11 +24,12 @@ from autotune.search.rungs import (
     Stop,
     Train,
     Work,
+    passed_by,
 )
-from autotune.search.schedule import Budget, Spent, first_points, judged_count, judged_points
+from autotune.search.schedule import Budget, Spent, first_points
 from autotune.search.telling import expected
 from benchmarks.replay.nearest import Nearest, coordinates, space_of
-from benchmarks.replay.world import FP16, OBJECTIVES, World
+from benchmarks.replay.world import OBJECTIVES, World
 
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "maximize")
 
@@ -136,18 +137,15 @@ class _Run:
             return
         reached = table.rungs[self.world.table.rungs.index(fraction)]
         self.steps_s.append(took / max(1, reached.step - (before.step if before else 0)))
-        passed_by = self.how.rungs[len(adapter.rungs):rung]
-        passed = [Rung(before.step if before else 0, f, None, {}, 0, 0.0) for f in passed_by]
+        passed = passed_by(before, self.how.rungs[len(adapter.rungs):rung])
         found = Rung(reached.step, fraction, reached.valid_loss, {}, 0, took)
         if fraction < 1:
             found = self._judged(number, found)
         self._put(number, rungs=(*adapter.rungs, *passed, found))
 
     def _judged(self, number: int, reached: Rung) -> Rung:
-        adapter, start = self.adapters[number], self.world.seconds
-        most = judged_count(adapter.steps * adapter.params.batch_size, self.world.judge_rows, len(self.how.rungs) - 1)
-        rounding = {label: known for label, known in self.points.items() if label != FP16}
-        judged = self.world.judge(number, reached.fraction, judged_points(rounding, most) if rounding else ())
+        start = self.world.seconds
+        judged = self.world.judge(number, reached.fraction, self.world.judged_labels(number, len(self.how.rungs) - 1))
         self.judge_s.append(self.world.seconds - start)
         return replace(reached, valid_loss=judged.loss, right=judged.right, rows=judged.rows)
 

@@ -45,8 +45,9 @@ class Search(Protocol):
 OURS = "autotune"
 NAMES = (
     OURS, "autotune, all training to the end", "autotune, training anew for each point",
-    "autotune, sampler without constraints", "autotune, random proposals", "TPE, fan-out", "NSGA-II, fan-out",
-    "random, fan-out", "MO-ASHA, random", "TPE", "NSGA-II", "random",
+    "autotune, sampler without constraints", "autotune, without its first points", "autotune, random proposals",
+    "TPE, fan-out, with autotune's first points", "TPE, fan-out", "NSGA-II, fan-out", "random, fan-out",
+    "MO-ASHA, random", "TPE", "NSGA-II", "random",
 )
 
 
@@ -55,7 +56,8 @@ def searches(rungs: tuple[float, ...]) -> dict[str, Search]:
     ours = Ours(rungs)
     return dict(zip(NAMES, (
         ours, Ours((1.0,)), replace(ours, fan_out=False), replace(ours, constrained=False),
-        replace(ours, sampled=False, experts=False), FanOut("tpe"), FanOut("nsga2"), FanOut("random"), MoAsha(rungs),
+        replace(ours, experts=False), replace(ours, sampled=False, experts=False), FanOut("tpe", experts=True),
+        FanOut("tpe"), FanOut("nsga2"), FanOut("random"), MoAsha(rungs),
         OneByOne("tpe"), OneByOne("nsga2"), OneByOne("random")), strict=True))
 
 

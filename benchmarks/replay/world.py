@@ -10,6 +10,7 @@ import numpy as np
 
 from autotune.constraints import Constraint
 from autotune.pareto import Direction
+from autotune.search.schedule import judged_count, judged_points
 from autotune.search.volume import Array, Volume, volume
 from benchmarks.replay.table import PLAIN, Adapter, Table
 
@@ -63,6 +64,13 @@ class World:
         took = sum(r.seconds for r, f in zip(adapter.rungs, self.table.rungs, strict=False) if after < f <= to)
         self.seconds += took
         return took
+
+    def judged_labels(self, number: int, rungs: int) -> tuple[str, ...]:
+        """The deploy points that an adapter is judged at, at each of ``rungs`` rungs, as a study chooses them."""
+        adapter, allowed = self.table.adapters[number], self.allowed()
+        points = {p.label: p.values for p in self.table.points if p.label in allowed and p.label != FP16}
+        most = judged_count(adapter.steps * adapter.params.batch_size, self.judge_rows, rungs)
+        return judged_points(points, most) if points else ()
 
     def judge(self, number: int, fraction: float, labels: Collection[str]) -> Judgement:
         """At full precision, and at those of the deploy points ``labels`` whose rounding the table has at this rung."""
