@@ -82,7 +82,7 @@ def connect(address: str | None, count: int, needs: Needs) -> None:
             else:
                 ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECTS_BYTES,
                          num_cpus=_cpus(count, needs), resources=_offered(count, needs), **quiet)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())[:300]
             raise StudyError(f"Ray{f' at {address}' if address else ''} cannot be reached: {reason}" if address else
                              f"Ray cannot be started on this machine: {reason}") from error

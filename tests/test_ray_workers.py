@@ -171,7 +171,8 @@ def test_workers_train_while_a_device_over_ssh_measures(cluster: str, alone: lis
     with boards.running(tmp_path / "board") as board:
         target = {**studies.study()["target"], "host": str(board.address), "python": sys.executable}
         study, out = ray_study(tmp_path, cluster, target=target), tmp_path / "run"
-        there = {**studies.environment(), "HOME": str(board.client), "SSH_AUTH_SOCK": ""}
+        there = {**studies.environment(), "HOME": str(board.client), "SSH_AUTH_SOCK": "",
+                 "RAY_AUTH_TOKEN_PATH": str(Path.home() / ".ray" / "auth_token")}
         done = subprocess.run(studies.command(study, out), env=there, capture_output=True, text=True, cwd=tmp_path,
                               timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -184,7 +185,7 @@ def test_workers_train_while_a_device_over_ssh_measures(cluster: str, alone: lis
 def overlapping(out: Path) -> bool:
     """Whether a stage began while another worked."""
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
-    spans = sorted((e["began"], e["ended"]) for e in events if e["event"] == "stage_end" and "began" in e)
+    spans = sorted({(e["began"], e["ended"]) for e in events if e["event"] == "stage_end" and "began" in e})
     return any(b[0] < a[1] - 0.1 for a, b in itertools.pairwise(spans))
 
 
