@@ -58,7 +58,8 @@ class StudyConfig:
 
     def sha256(self) -> str:
         """Identifies what is tried, so that a run can be gone on with when nothing but ``MAY_CHANGE`` did."""
-        content = self.file.model_dump(mode="json", by_alias=True, exclude=set(MAY_CHANGE))
+        elsewhere = set() if self.file.storage else {"storage"}  # a run's trials cannot move to another database
+        content = self.file.model_dump(mode="json", by_alias=True, exclude=set(MAY_CHANGE) | elsewhere)
         if content["target"]["python"] is None:  # run folders from before there was such a key are of the same study
             del content["target"]["python"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -17,6 +17,7 @@ from autotune.questions import Target, Workload
 from autotune.report.terminal import Terminal
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry, file_sha256
+from autotune.storage.urls import is_url
 from search_spaces.deploy import DeployParams, highest_precision, unsupported
 
 _MIN_CONTEXT = 512
@@ -68,7 +69,7 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     if not points:
         raise ConfigError([Problem("study.yaml", "space.deploy", f"nothing that provider {file.target.provider} runs",
                                    "at least one deploy point of this provider")])
-    run.call("looking for the execution provider", stages.require_provider, file.target.provider)
+    run.call("looking for the execution provider", stages.require_provider, file.target.provider, kind="answers")
     own = [key for key in config.measured() if ":" in key]
     if own:
         run.call("loading the study's metrics", stages.require_metrics, own, config.base_dir)
@@ -129,10 +130,12 @@ def _reference(provider: str) -> DeployParams:
     return point
 
 
-def store_root(asked: Path | None, environment: dict[str, str]) -> Path:
-    """``--store``, else ``$AUTOTUNE_STORE``, else a folder of the user's cache."""
+def store_root(asked: Path | None, environment: dict[str, str], own: str | None = None) -> Path:
+    """``--store``, else the study's ``own`` folder, else ``$AUTOTUNE_STORE``, else a folder of the user's cache."""
     if asked:
         return asked.expanduser().resolve()
+    if own and not is_url(own):
+        return Path(own).expanduser().resolve()
     if environment.get("AUTOTUNE_STORE"):
         return Path(environment["AUTOTUNE_STORE"]).expanduser().resolve()
     cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

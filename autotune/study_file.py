@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_serializer, field_validator, model_validator
 
 from autotune.config_errors import wrong
+from autotune.errors import nearest
+from autotune.storage.urls import DATABASES, is_database, masked
 
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Count = Annotated[int, Strict(), Field(ge=1)]
@@ -145,8 +148,42 @@ class RepeatsSection(_Section):
     seeds: Annotated[int, Strict(), Field(ge=2, le=10)] = 3
 
 
-#: Keys of a study that change nothing of what is tried: how long it goes on, and what follows.
-MAY_CHANGE = ("budget", "certificate", "repeats")
+#: What a stage needs of a Ray node: ``cpu``, ``gpu``, ``memory`` in bytes, or a name that nodes offer.
+Needs = dict[Text, Annotated[float, Field(gt=0)]]
+
+
+class ResourcesSection(_Section):
+    """What each kind of stage needs: making things, training adapters, answering rows, timing requests."""
+
+    build: Needs = Field(default_factory=dict)
+    train: Needs = Field(default_factory=dict)
+    answers: Needs = Field(default_factory=dict)
+    probe: Needs = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_measurement_a_device(self) -> ResourcesSection:
+        for name, amount in self.probe.items():
+            if name.startswith("device:") and amount != 1:
+                raise wrong(f"probe.{name}", f"{amount:g}", "1: latency is measured once at a time on a device")
+        return self
+
+
+class RaySection(_Section):
+    """Ray: ``count`` pieces of work at a time, in the cluster at ``address`` or in one of our own on this machine."""
+
+    address: Text | None = None
+    count: Annotated[int, Strict(), Field(ge=1, le=1000)] = 2
+    resources: ResourcesSection = Field(default_factory=ResourcesSection)
+
+
+class WorkersSection(_Section):
+    """Who does the work: without ``ray`` one process on this machine."""
+
+    ray: RaySection | None = None
+
+
+#: Keys of a study that change nothing of what is tried: how long it goes on, who works and where, and what follows.
+MAY_CHANGE = ("budget", "certificate", "repeats", "workers", "store")
 
 
 class StudyFile(_Section):
@@ -169,6 +206,31 @@ class StudyFile(_Section):
     rungs: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 1.0)
     certificate: CertificateSection = CertificateSection()
     repeats: RepeatsSection | None = None
+    workers: WorkersSection = Field(default_factory=WorkersSection)
+    storage: Text | None = Field(default=None, repr=False)
+    store: Text | None = Field(default=None, repr=False)
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers_by_name(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "ray" in given and given["ray"] is None:
+            return {**given, "ray": {}}
+        if given in ("local", "ray"):
+            return {"ray": {}} if given == "ray" else {}
+        if not isinstance(given, Mapping | WorkersSection):
+            raise wrong("", repr(given) + nearest(str(given), ("local", "ray")), "local, ray, or {ray: {count: 2, …}}")
+        return given
+
+    @field_validator("storage")
+    @classmethod
+    def _a_database(cls, given: str | None) -> str | None:
+        if given is not None and not is_database(given):
+            raise wrong("", masked(given), DATABASES)
+        return given
+
+    @field_serializer("storage", "store")
+    def _without_password(self, given: str | None) -> str | None:
+        return masked(given) if given else given
 
     @model_validator(mode="after")
     def _rungs_climb(self) -> StudyFile:

@@ -168,6 +168,9 @@ def _rest() -> Iterator[Line]:
     yield "# rungs: [0.2, 0.4, 1]", "shares of its steps at which an adapter is judged, and may be stopped"
     yield "# certificate: {finalists: 3, time: 5m, sustain: 1m}", "measured again at the end; finalists: 0 for none"
     yield "# repeats: {adapters: 3, seeds: 3}", "the best adapters trained with other seeds too: how much is luck"
+    yield "# workers: local", "or ray, for several at a time, on this machine or a cluster"
+    yield "# storage: postgresql://me@host/studies", "a shared database; default: study.db in the run folder"
+    yield "# store: /mnt/shared/autotune", "where made stages are kept: a folder, or a URL such as s3://"
 
 
 def _aligned(text: str, comment: str) -> str:

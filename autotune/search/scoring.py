@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ class Scorer:
         self._order = row_order(prepared.data)
         self._screened: dict[DeployParams, Screened] = {}
         self._links: dict[Key, Entry] = {}
+        self._linking: dict[Key, threading.Lock] = defaultdict(threading.Lock)  # the reference is wanted by every trial
         self._forgotten: set[Key] = set()
 
     @property
@@ -258,8 +261,9 @@ class Scorer:
         """The artifact's folder: the point's own, or a link of ours that stays whole if another run frees it."""
         if adapter is None:
             return self._point(point).path
-        if key not in self._links:
-            self._links[key] = self._link(adapter, point, key)
+        with self._linking[key]:
+            if key not in self._links:
+                self._links[key] = self._link(adapter, point, key)
         made["assemble"] = self._links[key]
         return self._folder.scratch / "artifact" / key.digest
 

@@ -32,6 +32,9 @@ class Local:
     def measure(self, request: Mapping[str, Any], *, workdir: Path, report: Report = silent) -> ProbeResult:
         return run_probe(request, workdir=workdir, report=report)
 
+    def stop(self) -> None:
+        """No thread but the one that waits is there to ask for it."""
+
 
 def run_probe(
     request: Mapping[str, Any], *, python: str = sys.executable, workdir: Path,

@@ -10,21 +10,27 @@ from autotune.targets.address import LOCAL
 from autotune.targets.device import Device
 from autotune.targets.devices import find_place
 from autotune.targets.local import Local
+from autotune.targets.on_workers import OnWorkers
+from autotune.workers import Workers
 
 #: What of this machine a stored latency depends on.
 _MACHINE = ("platform", "cpu", "cores", "memory_gb")
 
 
 def open_device(
-    host: str, python: str | None, provider: str, say: Callable[[str], None], warn: Callable[[str], None]
+    host: str, python: str | None, provider: str, say: Callable[[str], None], warn: Callable[[str], None],
+    workers: Workers,
 ) -> Device:
-    """``local``, or what `find_place` takes. Of a remote device ``say`` is told which it is, and ``warn`` what the user
-    should know of it, now and while it measures.
+    """``local``, which is where the ``workers`` are, or what `find_place` takes. Of a remote device ``say`` is told
+    which it is, and ``warn`` what the user should know of it, now and while it measures.
 
     Raises:
         ConfigError: there is no device of this name.
         DeviceError: it cannot be reached, or nothing can be measured there.
+        StageError: no worker tells what it runs on.
     """
+    if host == LOCAL and not workers.here:
+        return OnWorkers(workers, _MACHINE)
     if host == LOCAL:
         here = environment()
         return Local({name: here[name] for name in _MACHINE})
