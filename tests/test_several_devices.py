@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,29 @@ import jsonschema
 import pytest
 import yaml
 
-from autotune.certifying.certificate import Certificate, Evidence, Tested, certify
+from autotune.certifying import certificate
+from autotune.certifying.certificate import Certificate, Evidence, certify
 from autotune.certifying.everywhere import EveryDevice, merged
 from autotune.certifying.examine import Seen
-from autotune.config import resolve_config
+from autotune.config import load_config, resolve_config
 from autotune.constraints import parse
 from autotune.errors import ConfigError, DeviceError, ProbeError
-from autotune.questions import Target
+from autotune.machine_lock import MachineLock
+from autotune.pipeline import base_model
+from autotune.preparation import prepare
+from autotune.questions import Questions, Target
 from autotune.report.certificate import as_json, sentences
 from autotune.report.results import schema
-from autotune.search.screening import broken
+from autotune.report.terminal import Terminal
+from autotune.run_folder import RunFolder
+from autotune.search.scoring import Scorer
+from autotune.search.screening import broken, screen
 from autotune.stats import Measurement
+from autotune.storage.stage_runner import StageRunner
+from autotune.storage.store import Store
 from autotune.targets.several import site, tried
 from autotune.trials import Screened, Timed
+from autotune.workers import Worker
 from objectives.result import ProbeResult
 from objectives.steadiness import steadiness
 from search_spaces.deploy import DeployParams
@@ -232,20 +242,24 @@ def test_a_study_without_devices_is_the_one_that_it_was(tmp_path: Path) -> None:
 
 
 class Stub:
-    """A device for work that is done without one."""
+    """A device for work that is done without one. ``times`` gives what an artifact's requests take there, in ms."""
 
     about: Mapping[str, Any] | None = None
 
-    def __init__(self, where: str, remote: bool = True) -> None:
-        self.where, self.is_remote = where, remote
+    def __init__(self, where: str, remote: bool = True, times: Callable[[Path], float] | None = None) -> None:
+        self.where, self.is_remote, self._times = where, remote, times
         self.fingerprint: Mapping[str, Any] = {"board": where}
-        self.stopped = False
+        self.stopped, self.asked = False, 0
 
     def memory_available(self) -> int | None:
         return None
 
     def measure(self, request: Any, *, workdir: Path, report: Any = None) -> ProbeResult:
-        raise AssertionError
+        assert self._times
+        self.asked += 1
+        ms = self._times(Path(request["artifact"]))
+        return ProbeResult(load_ms=1.0, peak_rss_mb=50.0, timing=abba([(ms, 300)] * 4), predictions=(), generations=(),
+                           facts={}, stopped_after=None)
 
     def stop(self) -> None:
         self.stopped = True
@@ -333,10 +347,59 @@ def test_a_device_that_was_disturbed_drops_nothing_and_the_target_still_does() -
     assert sentence.endswith("where latency_ms.p95 <= 200")
 
 
+INT8, INT4 = DeployParams("int8"), DeployParams("int4")
+
+
+class Screener:
+    """The study's deploy points measured on stubs: everything else is real, the store with its artifacts too."""
+
+    def __init__(self, ran: Ran, folder: Path) -> None:
+        self._ran, self._folder = ran, folder
+        self.said: list[str] = []
+        self.dropped: dict[str, str] = {}
+
+    def screen(self, target: Stub, pi: Stub, limits: Sequence[str]) -> list[str]:
+        """The labels of the points that are left."""
+        config = load_config(self._ran.study)
+        with RunFolder(self._folder / "run", "0" * 64, {}) as run:
+            worker = Worker(run.log)
+            try:
+                runner = StageRunner(Store(self._ran.study.parent / "store"), worker, run, Terminal(silent=True),
+                                     MachineLock(self._folder / "lock"), target, [pi])
+                source = base_model.resolve(config.file.model, config.base_dir)
+                prepared = prepare(config, source, runner, Terminal(silent=True))
+                asked = Questions(8, (), ("latency_ms.p50", "latency_ms.p50@pi"), 0.95, self._folder, 0.002)
+                scorer = Scorer(prepared, asked, runner, run, target.fingerprint, sites(pi=pi))
+                found = screen(prepared.points, [parse(limit) for limit in limits], scorer, self.said.append)
+            finally:
+                worker.close()
+        self.dropped = {dropped.point.label: dropped.reason for dropped in found.dropped}
+        return [kept.point.label for kept in found.kept]
+
+
+def test_stored_measurements_are_each_devices_own_and_a_slow_one_drops_a_point(ran: Ran, tmp_path: Path) -> None:
+    def slow_with_int8(artifact: Path) -> float:
+        return 900 if json.loads((artifact.parent / "info.json").read_text())["size_bytes"] > 150_000 else 100
+
+    limits = ["latency_ms.p50 <= 400", "latency_ms.p50@pi <= 400"]
+    target, pi = Stub("local", False, lambda _: 100), Stub("pi", True, slow_with_int8)
+    screener = Screener(ran, tmp_path)
+    assert screener.screen(target, pi, limits) == [INT4.label]
+    assert screener.dropped == {INT8.label: "no adapter can save it: latency_ms.p50 is 900 [891, 918] ms on "
+                                            "pi with the base model (n = 24), where latency_ms.p50@pi <= 400"}
+    assert f"{INT8.label} is dropped: {screener.dropped[INT8.label]}" in screener.said
+    assert (target.asked, pi.asked) == (2, 2)
+    assert set(screener.screen(target, pi, limits[:1])) == {INT4.label, INT8.label}  # from the store
+    assert (target.asked, pi.asked) == (2, 2)
+    pi.fingerprint = {"board": "pi", "governor": "powersave"}
+    screener.screen(target, pi, limits)
+    assert (target.asked, pi.asked) == (2, 4)
+
+
 def seen(ms: float, told: list[str], limit: str | None = None) -> Seen:
     value = Measurement(ms, ms - 5, ms + 5, 90, "ms")
-    tested = {limit: Tested(value, parse(limit).bound, "latency_ms.p95")} if limit else {}
-    return Seen({"latency_ms.p95": value, "accuracy": Measurement(0.5, 0.4, 0.6, len(told))}, tested, {"probe": {}},
+    tested = {limit: certificate.Tested(value, parse(limit).bound, "latency_ms.p95")} if limit else {}
+    return Seen({"latency_ms.p95": value, "accuracy": Measurement(0.5, 0.4, 0.6, len(told), "")}, tested, {"probe": {}},
                 told, tuple(text == "joy" for text in told))
 
 

@@ -10,7 +10,7 @@ from autotune.constraints import Constraint
 from autotune.errors import ConfigError
 from autotune.finished import FinishedRun
 from autotune.stats import Measurement
-from objectives.base import is_answers, on_device, split_device
+from objectives.base import on_device, split_device
 
 #: The target's name where it stands beside others.
 TARGET = "target"
@@ -73,7 +73,7 @@ def _keys(run: FinishedRun) -> list[str]:
     """Latency, and what else was asked for or limited on some device."""
     asked = [split_device(key) for key in run.asked]
     wanted = {plain for plain, device in asked if device}
-    return list(dict.fromkeys([*_STANDING, *(plain for plain, _ in asked if plain in wanted and not is_answers(plain))]))
+    return list(dict.fromkeys([*_STANDING, *(plain for plain, _ in asked if plain in wanted)]))
 
 
 def _row(
