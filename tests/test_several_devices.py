@@ -37,6 +37,7 @@ from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
 from autotune.targets.several import site, tried
+from autotune.targets.ssh import open_ssh
 from autotune.trials import Screened, Timed
 from autotune.workers import Worker
 from objectives.result import ProbeResult
@@ -44,6 +45,7 @@ from objectives.steadiness import steadiness
 from search_spaces.deploy import DeployParams
 from tests import boards, studies
 from tests.boards import Board
+from tests.test_probe import CHOICE, for_artifact
 from tests.timings import abba
 
 LIMITS = ["accuracy >= 0.01", "latency_ms.p95@pi <= 60000", "size_mb <= 40"]
@@ -181,6 +183,28 @@ def test_a_device_that_is_away_is_named_before_any_work(ran: Ran, tmp_path: Path
     assert "pi (ssh://127.0.0.1:1): connection:" in " ".join((done.stdout + done.stderr).split())
 
 
+def test_this_machine_beside_a_remote_target_and_requests_of_the_rows_own(ran: Ran, tmp_path: Path) -> None:
+    """Latency is each adapter's then, on every device; answers are the target's."""
+    study = ran.changed(
+        target={"host": str(ran.board.address), "python": sys.executable, "provider": "cpu", "threads": 1,
+                "workload": {"from": "valid", "samples": 5}},
+        devices={"here": {"host": "local", "threads": 1}}, objectives=["accuracy", "latency_ms.p50@here"],
+        constraints=["latency_ms.p95@here <= 60000"],
+        space={**studies.study()["space"], "deploy": [{"precision": "int4"}]})
+    done = ran.run(study, tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = studies.results(tmp_path / "run")
+    jsonschema.validate(found, schema())
+    (trial,) = found["trials"]
+    assert trial["values"]["latency_ms.p95@here"]["measured_on"] == "artifact"
+    assert {"probe", "probe@here"} <= set(trial["stages"])
+    assert found["environment"]["devices"]["here"] == {"host": "local", "provider": "cpu", "threads": 1}
+    (look,) = found["certificate"]["looks"]
+    assert "host" in look["timing"]["probe"]
+    assert "host" not in look["devices"]["here"]["timing"]["probe"]
+    assert look["devices"]["here"]["answers"]["differ"] == 0
+
+
 # -- what a study may say
 
 
@@ -265,7 +289,7 @@ class Stub:
         self.stopped = True
 
 
-def sites(**devices: Stub) -> list[Any]:
+def sites(**devices: Any) -> list[Any]:
     return [site(name.strip("_"), device, Target("cpu", {}, 1), device.fingerprint)
             for name, device in devices.items()]
 
@@ -274,6 +298,30 @@ def test_remote_devices_are_measured_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=30)
     found = tried(sites(pi=Stub("pi"), jetson=Stub("jetson")), lambda each: both.wait() >= 0 and each.name)
     assert found == {"pi": "pi", "jetson": "jetson"}
+
+
+def test_two_boards_answer_at_once(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with boards.running(tmp_path / "second") as second:
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        monkeypatch.setenv("HOME", str(second.client))
+        devices = {}
+        keys = second.client / ".ssh"
+        known = "".join((board.client / ".ssh" / "known_hosts").read_text() for board in (ran.board, second))
+        (keys / "known_hosts").write_text(known)
+        with (ran.board.folder / "authorized_keys").open("a") as file:
+            file.write((keys / "id_ed25519.pub").read_text())
+        for name, board in {"pi": ran.board, "nano": second}.items():
+            devices[name] = open_ssh(board.place(name=name), "cpu", lambda _: None)
+        both = threading.Barrier(2, timeout=60)
+
+        def work(each: Any) -> ProbeResult:
+            both.wait()
+            found: ProbeResult = each.device.measure(for_artifact(CHOICE), workdir=tmp_path)
+            return found
+
+        found = tried(sites(**devices), work)
+        assert [type(outcome) for outcome in found.values()] == [ProbeResult, ProbeResult], found
+        assert found["pi"].predictions == found["nano"].predictions  # type: ignore[union-attr]
 
 
 def test_this_machine_and_one_that_two_names_stand_for_measure_one_at_a_time() -> None:
