@@ -127,7 +127,7 @@ def _facts(about: Mapping[str, Any], timing: Mapping[str, Any]) -> list[tuple[st
     told = {
         "board": about.get("board") or about.get("cpu") or about.get("host"), "cores": about.get("cores"),
         "memory": f"{about['memory_gb']} GB" if about.get("memory_gb") else None,
-        "runs with": f"{about.get('provider')}, {about.get('threads')} threads",
+        "runs with": f"{about.get('provider')}, {about.get('threads')} thread{'s' * (about.get('threads') != 1)}",
         "ONNX Runtime": libraries.get("onnxruntime"), "governor": about.get("governor"),
         "temperature": " → ".join(f"{t:.0f} °C" for t in degrees), "timing": timing.get("sentence"),
     }
