@@ -18,6 +18,8 @@ from autotune.report.terminal import Terminal
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry, file_sha256
 from autotune.storage.urls import is_url
+from autotune.study_file import DeviceSection
+from autotune.targets.address import LOCAL
 from search_spaces.deploy import DeployParams, highest_precision, unsupported
 
 _MIN_CONTEXT = 512
@@ -56,6 +58,16 @@ def deploy_points(
             tuple((p, reason) for p, reason in reasons.items() if reason is not None))
 
 
+def _for_all(
+    points: tuple[DeployParams, ...], devices: Mapping[str, DeviceSection]
+) -> tuple[tuple[DeployParams, ...], tuple[tuple[DeployParams, str], ...]]:
+    """The points that every further device can run, and the others with the reason: one artifact is for all."""
+    reasons = {point: next((f"on {name}: {reason}" for name, device in devices.items()
+                            if (reason := unsupported(point, device.provider))), None) for point in points}
+    return (tuple(p for p, reason in reasons.items() if reason is None),
+            tuple((p, reason) for p, reason in reasons.items() if reason is not None))
+
+
 def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunner, terminal: Terminal) -> Prepared:
     """Run the stages that come before any trial.
 
@@ -64,12 +76,17 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     """
     file = config.file
     points, dropped = deploy_points(config.space.deploy, file.target.provider)
+    points, elsewhere = _for_all(points, file.devices or {})
+    dropped += elsewhere
     for point, reason in dropped:
         terminal.warn(f"{point.label} is left out: {reason}")
     if not points:
-        raise ConfigError([Problem("study.yaml", "space.deploy", f"nothing that provider {file.target.provider} runs",
+        asked = ", ".join(dict.fromkeys([file.target.provider, *(d.provider for d in (file.devices or {}).values())]))
+        raise ConfigError([Problem("study.yaml", "space.deploy", f"nothing that provider {asked} runs",
                                    "at least one deploy point of this provider")])
-    run.call("looking for the execution provider", stages.require_provider, file.target.provider, kind="answers")
+    here = [file.target.provider, *(d.provider for d in (file.devices or {}).values() if d.host == LOCAL)]
+    for provider in dict.fromkeys(here):
+        run.call("looking for the execution provider", stages.require_provider, provider, kind="answers")
     own = [key for key in config.measured() if ":" in key]
     if own:
         run.call("loading the study's metrics", stages.require_metrics, own, config.base_dir)

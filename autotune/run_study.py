@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import deployment
 from autotune.certifying.certify import Certifier
+from autotune.certifying.everywhere import EveryDevice
 from autotune.certifying.evidence import requests_needed
 from autotune.certifying.examine import Examiner, Tier
 from autotune.config import StudyConfig
@@ -48,6 +49,8 @@ from autotune.storage.store import Store
 from autotune.study_file import parse_duration
 from autotune.targets.address import LOCAL
 from autotune.targets.opening import open_device
+from autotune.targets.several import about as about_devices
+from autotune.targets.several import open_sites
 from autotune.trials import Screening
 from autotune.workers import Kind, Worker, Workers
 from objectives.base import OBJECTIVES
@@ -81,13 +84,16 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
         try:
             target = config.file.target
             device = open_device(target.host, target.python, target.provider, terminal.say, terminal.warn, worker)
-            runner = StageRunner(store, worker, folder, terminal, lock, device)
+            sites = open_sites(config.file.devices or {}, terminal.say, terminal.warn, worker)
+            runner = StageRunner(store, worker, folder, terminal, lock, device, [site.device for site in sites])
             prepared = prepare(config, source, runner, terminal)
-            folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key),
-                                        **({"device": digest(device.fingerprint)} if device.is_remote else {})})
+            remote = {"device": device, **{f"devices.{site.name}": site.device for site in sites}}
+            folder.require_same_inputs({
+                "base": str(prepared.base.key), "data": str(prepared.data_entry.key),
+                **{name: digest(each.fingerprint) for name, each in remote.items() if each.is_remote}})
             questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
                                   config.file.confidence, config.base_dir, config.file.early_stop_error)
-            scorer = Scorer(prepared, questions, runner, folder, device.fingerprint)
+            scorer = Scorer(prepared, questions, runner, folder, device.fingerprint, sites)
             _require_room(config, options, prepared, scorer, terminal)
             limits = _limits(config, prepared)
             try:
@@ -96,7 +102,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
                 screening = screen(prepared.points, limits.now(), scorer, terminal.warn)
             except StageError as error:
                 raise StudyError(f"no deploy point could be measured ({error.stage}): {error.reason}") from error
-            about = {**environment(), **({"device": device.about} if device.about else {})}
+            about = {**environment(), **({"device": device.about} if device.about else {}),
+                     **({"devices": about_devices(sites)} if sites else {})}
             context = report.Context(config.file.name, config.sha256(), about, config.objectives,
                                      config.measured(), limits.shown(), prepared.dropped, screening,
                                      deployment.as_json(config, prepared))
@@ -105,7 +112,9 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
                              _budget(config, options, seconds_before), limits, started - seconds_before,
                              training_width(), _certificate_seconds(config, prepared), database)
-            examiner = Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter)
+            examiner = EveryDevice([
+                Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter, site)
+                for site in scorer.sites])
             certifier = Certifier(config, examiner, limits, folder, terminal)
             with answering(database):
                 if options.warm_start is not None:
@@ -126,11 +135,11 @@ def _workers(
 
     own = DriversLock(lock)
     places = [store.root, folder.root, config.base_dir]
-    asked = ray.resources
+    asked, hosts = ray.resources, [config.file.target.host, *(d.host for d in (config.file.devices or {}).values())]
     needs: dict[Kind, Mapping[str, float]] = {
         "build": asked.build, "train": asked.train, "answers": asked.answers, "probe": asked.probe}
     return RayWorker(folder.log, own, places, address=ray.address, count=ray.count, resources=needs,
-                     measures=config.file.target.host == LOCAL), own
+                     measures=LOCAL in hosts), own
 
 
 def _limits(config: StudyConfig, prepared: Prepared) -> Limits:

@@ -106,6 +106,22 @@ class TargetSection(_Section):
         return self
 
 
+class DeviceSection(_Section):
+    """A further device, on which every artifact is measured too, at the target's workload."""
+
+    host: Text
+    python: Text | None = None
+    provider: Literal["cpu", "cuda", "dml"] = "cpu"
+    provider_options: dict[str, str] = Field(default_factory=dict)
+    threads: Count
+
+    @model_validator(mode="after")
+    def _python_is_there(self) -> DeviceSection:
+        if self.python and self.host == "local":
+            raise wrong("python", "given for this machine", "a device as host beside it, or no python")
+        return self
+
+
 class MetricSection(_Section):
     metric: Text
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -193,6 +209,7 @@ class StudyFile(_Section):
     model: Text
     data: DataSection
     target: TargetSection
+    devices: Annotated[dict[str, DeviceSection], Field(min_length=1)] | None = None
     space: Any
     objectives: Annotated[tuple[str | MetricSection, ...], Field(min_length=1)]
     constraints: tuple[Text, ...] = ()
@@ -209,6 +226,14 @@ class StudyFile(_Section):
     workers: WorkersSection = Field(default_factory=WorkersSection)
     storage: Text | None = Field(default=None, repr=False)
     store: Text | None = Field(default=None, repr=False)
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _names(cls, given: Any) -> Any:
+        for name in given if isinstance(given, Mapping) else ():
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise wrong(str(name), "no name for a device", "letters, digits and '_', no digit first, such as pi_4")
+        return given
 
     @field_validator("workers", mode="before")
     @classmethod

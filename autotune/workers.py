@@ -74,6 +74,7 @@ class Worker:
         self._log = log.resolve()
         self._progress = self._log.with_name(f".progress-{os.getpid()}")
         self._executor: ProcessPoolExecutor | None = None
+        self._one = threading.Lock()  # of the threads that measure on several devices, one works at a time
 
     def run(
         self,
@@ -86,6 +87,13 @@ class Worker:
         **kwargs: Any,
     ) -> T:
         """As ``Workers.run``, once: of which kind a stage is makes no difference here."""
+        with self._one:
+            return self._run(function, args, kwargs, error, on_progress)
+
+    def _run(
+        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], error: type[StageError],
+        on_progress: Report,
+    ) -> T:
         self._progress.unlink(missing_ok=True)
         future = self._started().submit(call, str(self._progress), function, args, kwargs)
         last = ""

@@ -58,7 +58,7 @@ Line = tuple[str, str]
 
 def study_text(draft: Draft) -> str:
     """The file. It holds to the study file's model, whatever the texts in ``draft`` are."""
-    lines = [*_head(draft), *_data(draft), *_target(draft), *_search(draft), *_rest()]
+    lines = [*_head(draft), *_data(draft), *_target(draft), *_devices(draft), *_search(draft), *_rest()]
     return "\n".join(_aligned(text, comment) for text, comment in lines) + "\n"
 
 
@@ -117,6 +117,11 @@ def _target(draft: Draft) -> Iterator[Line]:
         yield "    from: valid", "the validation rows' own prompts and answers"
         yield "    # samples: 20", "undisturbed requests to time"
     yield "  # context_length: 2048", "prompt and answer that the model must hold; default: what the rows need"
+
+
+def _devices(draft: Draft) -> Iterator[Line]:
+    yield f"# devices: {{pi: {{host: ssh://pi@kiosk, threads: {draft.threads}}}}}", (
+        "measured too: latency_ms.p95@pi in limits and objectives; also takes python, provider, provider_options")
 
 
 def _search(draft: Draft) -> Iterator[Line]:

@@ -275,8 +275,10 @@ class StudyLoop:
             self._failed(trial, error, on_trial)
             return
         self._failures.clear()
-        if scored.timed and scored.timed.steadiness.state != "steady":
-            self._terminal.warn(f"trial {trial.number}'s latency is in doubt: {scored.timed.steadiness.sentence()}")
+        for device, timed in {"": scored.timed, **scored.elsewhere}.items():
+            if timed and timed.steadiness.state != "steady":
+                where = f" on {device}" if device else ""
+                self._terminal.warn(f"trial {trial.number}'s latency{where} is in doubt: {timed.steadiness.sentence()}")
         self._write(trial, adapter, entry, point, scored)
         self._artifacts.drop_others()
         self._terminal.scoring(self._place(adapter.number), params)

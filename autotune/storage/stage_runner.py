@@ -55,15 +55,17 @@ class StageRunner:
 
     def __init__(
         self, store: Store, worker: Workers, folder: RunFolder, terminal: Terminal, machine: Machine,
-        device: Device | None = None,
+        device: Device | None = None, further: Sequence[Device] = (),
     ) -> None:
+        """``further`` are the other devices on which `measurement` and `fresh` may be told to measure."""
         self.store = store
         self.device = device or Local()
+        self._devices = (self.device, *further)
         self._worker = worker
         self._folder = folder
         self._terminal = terminal
         self._machine = machine
-        self._on_device = threading.Lock()
+        self._on_device = {each.where: threading.Lock() for each in self._devices}
         ends = (e for e in folder.events() if e["event"] == "stage_end" and not e["cached"])
         self._took = {e["stage"]: e["seconds"] for e in ends}
 
@@ -78,7 +80,8 @@ class StageRunner:
 
     def stop(self) -> None:
         """End every stage that runs; they fail."""
-        self.device.stop()
+        for device in self._devices:
+            device.stop()
         self._worker.close(kill=True)
 
     def base(self, source: ModelSource, fingerprint: Mapping[str, str]) -> Entry:
@@ -213,28 +216,33 @@ class StageRunner:
         return self._stored("verify", key, "comparing logits with PyTorch", produce)
 
     def measurement(
-        self, stage: str, key: Key, request: Callable[[], tuple[Mapping[str, Any], int]], title: str, *, timed: bool
+        self, stage: str, key: Key, request: Callable[[], tuple[Mapping[str, Any], int]], title: str, *, timed: bool,
+        device: Device | None = None,
     ) -> Entry:
         """One probe run. ``request`` gives what to ask and the artifact's bytes; it is called only for a new one.
 
-        ``timed``: latency is measured, and everything of ours on the device keeps still meanwhile.
+        ``device`` is where, the target unless it is given. ``timed``: latency is measured, and everything of ours there
+        keeps still meanwhile.
         """
         made = [] if self.store.get(key) else [request()]
+        there = device or self.device
 
         def produce(out: Path, report: Report) -> None:
             asked, size = _the(made)
-            answers.store(out, self.device.measure(asked, workdir=self._folder.scratch, report=report), size)
+            answers.store(out, there.measure(asked, workdir=self._folder.scratch, report=report), size)
 
-        return self._stored(stage, key, title, produce, timed=timed, measures=True)
+        return self._stored(stage, key, title, produce, timed=timed, measures=there)
 
-    def fresh(self, stage: str, title: str, request: Mapping[str, Any], *, timed: bool) -> ProbeResult:
+    def fresh(
+        self, stage: str, title: str, request: Mapping[str, Any], *, timed: bool, device: Device | None = None
+    ) -> ProbeResult:
         """One probe run that is neither looked up in the store nor kept there: certifying always measures anew."""
-        key = f"{stage}/{title}"
+        key, there = f"{stage}/{title}", device or self.device
         self._folder.event(event="stage_start", stage=stage, key=key)
         try:
-            with self._terminal.stage(title) as report, self._hold(timed, measures=True):
+            with self._terminal.stage(title) as report, self._hold(timed, there):
                 began = time.time()
-                result = self.device.measure(request, workdir=self._folder.scratch, report=report)
+                result = there.measure(request, workdir=self._folder.scratch, report=report)
         except BaseException as error:
             reason = error.reason if isinstance(error, StageError) else type(error).__name__
             self._folder.event(event="stage_failed", stage=stage, key=key, reason=reason)
@@ -256,7 +264,7 @@ class StageRunner:
 
     def _stored(
         self, stage: str, key: Key, title: str, produce: Callable[[Path, Report], Any],
-        parents: Sequence[Entry] = (), *, timed: bool = False, measures: bool = False,
+        parents: Sequence[Entry] = (), *, timed: bool = False, measures: Device | None = None,
     ) -> Entry:
         self._folder.event(event="stage_start", stage=stage, key=str(key))
         span: dict[str, float] = {}
@@ -278,7 +286,7 @@ class StageRunner:
         return entry
 
     @contextmanager
-    def _holding(self, timed: bool, measures: bool, span: dict[str, float]) -> Iterator[None]:
+    def _holding(self, timed: bool, measures: Device | None, span: dict[str, float]) -> Iterator[None]:
         """The machine's lock; when it was had and given back is put into ``span``, seconds since the epoch."""
         with self._hold(timed, measures):
             span["began"] = round(time.time(), 3)
@@ -286,11 +294,11 @@ class StageRunner:
             span["ended"] = round(time.time(), 3)
 
     @contextmanager
-    def _hold(self, timed: bool, measures: bool) -> Iterator[None]:
+    def _hold(self, timed: bool, measures: Device | None) -> Iterator[None]:
         """The machine's lock; a remote device has its own, and others may go on working here. Of our threads one at a
         time measures there."""
-        remote = self.device.is_remote
-        with (self._on_device if measures and remote else nullcontext(),
+        remote = measures is not None and measures.is_remote
+        with (self._on_device[measures.where] if measures and remote else nullcontext(),
               self._machine.measuring() if timed and not remote else self._machine.working()):
             yield
 
@@ -305,7 +313,7 @@ class StageRunner:
         try:
             with self._terminal.stage(title) as report:
                 found = make_several(self.store, wanted, lambda folders: produce(folders, report),
-                                     during=lambda: self._holding(False, False, span))
+                                     during=lambda: self._holding(False, None, span))
         except OSError as error:
             raise self._disk_failure(next(iter(wanted.values())), wanted, error) from error
         except BaseException as error:

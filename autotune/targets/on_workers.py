@@ -9,6 +9,7 @@ from typing import Any
 from autotune.errors import ProbeError
 from autotune.pipeline.progress import Report, silent
 from autotune.run_folder import environment
+from autotune.targets.address import LOCAL
 from autotune.targets.local import Local, run_probe
 from autotune.workers import Workers
 from objectives.result import ProbeResult
@@ -17,7 +18,7 @@ from objectives.result import ProbeResult
 class OnWorkers:
     """Opened, it knows the machine that answers: latency is measured there too."""
 
-    is_remote = False
+    is_remote, where = False, LOCAL
     about = None
 
     def __init__(self, workers: Workers, lasting: tuple[str, ...]) -> None:

@@ -46,6 +46,7 @@ class Ssh:
         self._sent = 0
         self._stopped = threading.Event()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self.where = str(place.address)
         self.fingerprint: Mapping[str, Any] = facts["lasting"]
         self.about: Mapping[str, Any] | None = {"host": place.name, **facts["lasting"]}
 
