@@ -18,12 +18,11 @@ from pydantic import ValidationError
 
 from autotune.config_errors import UniqueKeyLoader, problems_of, unknown_keys
 from autotune.constraints import ACCEPTED, Constraint, parse
+from autotune.device_keys import device_problem, host_problems
 from autotune.errors import BaseModelError, ConfigError, Problem
 from autotune.pareto import Direction
 from autotune.pipeline.base_model import resolve
 from autotune.study_file import MAY_CHANGE, StudyFile, parse_duration
-from autotune.targets.address import LOCAL
-from autotune.targets.devices import find_place
 from objectives.base import SHARES, Objective, parse_key
 from objectives.templates import template_columns
 from search_spaces.space import Space, parse_space
@@ -58,9 +57,12 @@ class StudyConfig:
 
     def sha256(self) -> str:
         """Identifies what is tried, so that a run can be gone on with when nothing but ``MAY_CHANGE`` did."""
-        content = self.file.model_dump(mode="json", by_alias=True, exclude=set(MAY_CHANGE))
+        elsewhere = set() if self.file.storage else {"storage"}  # a run's trials cannot move to another database
+        content = self.file.model_dump(mode="json", by_alias=True, exclude=set(MAY_CHANGE) | elsewhere)
         if content["target"]["python"] is None:  # run folders from before there was such a key are of the same study
             del content["target"]["python"]
+        if content["devices"] is None:  # likewise
+            del content["devices"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -99,12 +101,14 @@ def resolve_config(raw: Mapping[str, Any], name: str, base_dir: Path) -> StudyCo
 
     data = raw.get("data") if isinstance(raw.get("data"), Mapping) else {}
     task = data.get("task") if isinstance(data, Mapping) else None
-    objectives = _objectives(raw.get("objectives"), task, name, problems)
-    constraints = _constraints(raw.get("constraints"), task, name, problems)
+    devices = raw.get("devices") if isinstance(raw.get("devices"), Mapping) else {}
+    names = tuple(map(str, devices or ()))
+    objectives = _objectives(raw.get("objectives"), task, names, name, problems)
+    constraints = _constraints(raw.get("constraints"), task, names, name, problems)
     problems += [Problem(name, *p) for p in _missing_files(data or {}, base_dir)]
     problems += [Problem(name, *p) for p in _base_model(raw.get("model"), base_dir)]
     problems += [Problem(name, *p) for p in _templates(data or {})]
-    problems += _device(raw.get("target"), name)
+    problems += host_problems(raw.get("target"), devices or {}, name)
     if problems or parsed is None or space is None:
         raise ConfigError(problems)
     time_s = parse_duration(parsed.budget.time) if parsed.budget.time else None
@@ -118,7 +122,7 @@ def _resolve(key: str, direction: Literal["maximize", "minimize"]) -> Objective:
 
 
 def _objectives(
-    raw: Any, task: Any, name: str, problems: list[Problem]
+    raw: Any, task: Any, devices: Sequence[str], name: str, problems: list[Problem]
 ) -> list[tuple[str, Objective]]:
     found: list[tuple[str, Objective]] = []
     for index, entry in enumerate(raw if isinstance(raw, Sequence) and not isinstance(raw, str) else ()):
@@ -133,6 +137,7 @@ def _objectives(
         except ValueError as error:
             problems.append(Problem(name, where, *_split(error)))
             continue
+        problems += [Problem(name, where, *p) for p in device_problem(key, devices)]
         if key in [k for k, _ in found]:
             problems.append(Problem(name, where, f"{key} for the second time", "each objective once"))
         problems += _task_problem(objective, task, name, where)
@@ -140,7 +145,9 @@ def _objectives(
     return found
 
 
-def _constraints(raw: Any, task: Any, name: str, problems: list[Problem]) -> list[Constraint]:
+def _constraints(
+    raw: Any, task: Any, devices: Sequence[str], name: str, problems: list[Problem]
+) -> list[Constraint]:
     found: list[Constraint] = []
     for index, expr in enumerate(raw if isinstance(raw, Sequence) and not isinstance(raw, str) else ()):
         if not isinstance(expr, str) or not expr:
@@ -156,6 +163,7 @@ def _constraints(raw: Any, task: Any, name: str, problems: list[Problem]) -> lis
         except ValueError as error:
             problems.append(Problem(name, where, *_split(error)))
             continue
+        problems += [Problem(name, where, *p) for p in device_problem(constraint.objective, devices)]
         problems += _task_problem(objective, task, name, where)
         share = objective.name in SHARES
         if share and not constraint.relative and not 0 <= constraint.bound <= 1:
@@ -200,18 +208,6 @@ def _templates(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         except ValueError as error:
             problems.append((f"data.{field}", *_split(error)))
     return problems
-
-
-def _device(target: Any, name: str) -> list[Problem]:
-    """What is wrong with the name of the device, without connecting to it."""
-    host = target.get("host", LOCAL) if isinstance(target, Mapping) else LOCAL
-    if host == LOCAL or not isinstance(host, str) or not host:
-        return []
-    try:
-        find_place(host, None, file=name, where="target.host")
-    except ConfigError as error:
-        return list(error.problems)
-    return []
 
 
 def _base_model(spec: Any, base_dir: Path) -> list[tuple[str, str, str]]:

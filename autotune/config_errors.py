@@ -44,6 +44,13 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
             yield from _sections(argument)
 
 
+def _is_mapping(annotation: Any) -> bool:
+    """Whether a field takes a mapping, if need be as one of several types."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in (typing.Union, typing.Annotated):
+        return any(_is_mapping(argument) for argument in typing.get_args(annotation))
+    return typing.get_origin(annotation) is dict
+
+
 def unknown_keys(raw: Any, model: type[BaseModel], path: str = "") -> list[tuple[str, str, str]]:
     """Keys that no section has, at every depth, each with the nearest name."""
     if not isinstance(raw, Mapping):
@@ -57,6 +64,10 @@ def unknown_keys(raw: Any, model: type[BaseModel], path: str = "") -> list[tuple
             problems.append((where, f"unknown key{nearest(str(key), accepted)}", names))
             continue
         for section in _sections(accepted[key].annotation):
+            if _is_mapping(accepted[key].annotation):  # of names that the user chose to sections
+                for name, item in value.items() if isinstance(value, Mapping) else ():
+                    problems += unknown_keys(item, section, f"{where}.{name}.")
+                continue
             items = value if isinstance(value, list) else [value]
             for index, item in enumerate(items):
                 dot = f"{where}[{index}]." if isinstance(value, list) else f"{where}."

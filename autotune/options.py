@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autotune.config import StudyConfig
 from autotune.errors import ConfigError, Problem
 from autotune.preparation import store_root
+from autotune.storage.mirror import Mirror
+from autotune.storage.store import Store
+from autotune.storage.urls import HIDDEN, is_url
 from autotune.study_file import DURATIONS, parse_duration
 
 
 @dataclass(frozen=True)
 class Options:
     """``trials`` and ``time_s`` win over the study's budget. ``quiet`` leaves stdout alone, ``silent`` stderr too.
-    ``warm_start`` is an earlier run's folder."""
+
+    ``mirror`` is the URL of the store beneath the local one. ``warm_start`` is an earlier run's folder.
+    """
 
     out: Path
     store: Path
@@ -24,6 +31,22 @@ class Options:
     quiet: bool = False
     silent: bool = False
     warm_start: Path | None = None
+    mirror: str | None = field(default=None, repr=False)
+
+
+def open_store(options: Options, say: Callable[[str], None]) -> Store:
+    """The run's store. Raises ConfigError where the one beneath it cannot be reached."""
+    return Store(options.store, say, Mirror(options.mirror, say) if options.mirror else None)
+
+
+def store_of_run(study: Mapping[str, Any], asked: Path | None, say: Callable[[str], None]) -> Store:
+    """The store of a finished run by its study.yaml: ``asked`` for, else the study's own where the copy tells it whole.
+
+    Raises ConfigError where the one beneath it cannot be reached.
+    """
+    own = str(study.get("store") or "")
+    root = store_root(asked, dict(os.environ), own if Path(own).is_absolute() else None)
+    return Store(root, say, Mirror(own, say) if is_url(own) and HIDDEN not in own else None)
 
 
 def resolve_options(
@@ -42,7 +65,9 @@ def resolve_options(
         time_s = parse_duration(timeout) if timeout is not None else None
     except ValueError as error:
         problems.append(Problem("--timeout", "", str(error), DURATIONS))
-    root = store_root(store, dict(os.environ))
+    own = config.file.store
+    folder = str(config.base_dir / Path(own).expanduser()) if own and not is_url(own) else None
+    root = store_root(store, dict(os.environ), folder)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,4 +77,4 @@ def resolve_options(
     if problems:
         raise ConfigError(problems)
     return Options(out or Path("runs") / config.file.name, root, trials, time_s, quiet, silent,
-                   warm_start)
+                   warm_start, own if own and is_url(own) else None)

@@ -17,6 +17,9 @@ from autotune.questions import Target, Workload
 from autotune.report.terminal import Terminal
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry, file_sha256
+from autotune.storage.urls import is_url
+from autotune.study_file import DeviceSection
+from autotune.targets.address import LOCAL
 from search_spaces.deploy import DeployParams, highest_precision, unsupported
 
 _MIN_CONTEXT = 512
@@ -55,6 +58,16 @@ def deploy_points(
             tuple((p, reason) for p, reason in reasons.items() if reason is not None))
 
 
+def _for_all(
+    points: tuple[DeployParams, ...], devices: Mapping[str, DeviceSection]
+) -> tuple[tuple[DeployParams, ...], tuple[tuple[DeployParams, str], ...]]:
+    """The points that every further device can run, and the others with the reason: one artifact is for all."""
+    reasons = {point: next((f"on {name}: {reason}" for name, device in devices.items()
+                            if (reason := unsupported(point, device.provider))), None) for point in points}
+    return (tuple(p for p, reason in reasons.items() if reason is None),
+            tuple((p, reason) for p, reason in reasons.items() if reason is not None))
+
+
 def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunner, terminal: Terminal) -> Prepared:
     """Run the stages that come before any trial.
 
@@ -63,12 +76,17 @@ def prepare(config: StudyConfig, source: base_model.ModelSource, run: StageRunne
     """
     file = config.file
     points, dropped = deploy_points(config.space.deploy, file.target.provider)
+    points, elsewhere = _for_all(points, file.devices or {})
+    dropped += elsewhere
     for point, reason in dropped:
         terminal.warn(f"{point.label} is left out: {reason}")
     if not points:
-        raise ConfigError([Problem("study.yaml", "space.deploy", f"nothing that provider {file.target.provider} runs",
+        asked = ", ".join(dict.fromkeys([file.target.provider, *(d.provider for d in (file.devices or {}).values())]))
+        raise ConfigError([Problem("study.yaml", "space.deploy", f"nothing that provider {asked} runs",
                                    "at least one deploy point of this provider")])
-    run.call("looking for the execution provider", stages.require_provider, file.target.provider)
+    here = [file.target.provider, *(d.provider for d in (file.devices or {}).values() if d.host == LOCAL)]
+    for provider in dict.fromkeys(here):
+        run.call("looking for the execution provider", stages.require_provider, provider, kind="answers")
     own = [key for key in config.measured() if ":" in key]
     if own:
         run.call("loading the study's metrics", stages.require_metrics, own, config.base_dir)
@@ -129,10 +147,12 @@ def _reference(provider: str) -> DeployParams:
     return point
 
 
-def store_root(asked: Path | None, environment: dict[str, str]) -> Path:
-    """``--store``, else ``$AUTOTUNE_STORE``, else a folder of the user's cache."""
+def store_root(asked: Path | None, environment: dict[str, str], own: str | None = None) -> Path:
+    """``--store``, else the study's ``own`` folder, else ``$AUTOTUNE_STORE``, else a folder of the user's cache."""
     if asked:
         return asked.expanduser().resolve()
+    if own and not is_url(own):
+        return Path(own).expanduser().resolve()
     if environment.get("AUTOTUNE_STORE"):
         return Path(environment["AUTOTUNE_STORE"]).expanduser().resolve()
     cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

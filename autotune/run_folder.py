@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,8 @@ LIBRARIES = (
 )
 #: Names under which files of a run folder are written before they have their own, and a worker's progress.
 _BESIDE = (".study.yaml.[0-9]*", ".environment.json.[0-9]*", ".inputs.json.[0-9]*", ".results.json.[0-9]*",
-           ".certificate.json.[0-9]*", ".trials.csv.[0-9]*", ".report.html.[0-9]*", ".progress-[0-9]*")
+           ".database.json.[0-9]*", ".study.db.[0-9]*", ".certificate.json.[0-9]*", ".trials.csv.[0-9]*",
+           ".report.html.[0-9]*", ".progress-[0-9]*")
 _LINKING = ".linking"
 
 
@@ -43,7 +45,7 @@ class RunFolder:
         self.root = root.resolve()
         self._sha = config_sha256
         self._resolved = resolved
-        self._lock = FileLock(self.root / ".lock")
+        self._lock, self._writing = FileLock(self.root / ".lock"), threading.Lock()
         self.database = self.root / "study.db"
         self.log = self.root / "worker.log"
         self.results = self.root / "results.json"
@@ -85,7 +87,7 @@ class RunFolder:
         """Append one line to events.jsonl."""
         path = self.root / "events.jsonl"
         line = json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n"
-        with path.open("a+b") as file:
+        with self._writing, path.open("a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # a process died while it wrote

@@ -8,10 +8,11 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import deployment
 from autotune.certifying.certify import Certifier
+from autotune.certifying.everywhere import EveryDevice
 from autotune.certifying.evidence import requests_needed
 from autotune.certifying.examine import Examiner, Tier
 from autotune.config import StudyConfig
@@ -19,7 +20,7 @@ from autotune.errors import ConfigError, StageError, StudyError
 from autotune.estimate import Certifying, Estimate, artifact_bytes, estimate
 from autotune.finished import read_run
 from autotune.machine_lock import MachineLock
-from autotune.options import Options
+from autotune.options import Options, open_store
 from autotune.pipeline import base_model, stages
 from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions
@@ -34,7 +35,9 @@ from autotune.run_folder import RunFolder, environment
 from autotune.search import schedule
 from autotune.search.baseline import Baseline
 from autotune.search.costs import certificate_seconds
+from autotune.search.database import answering, database_of, opening
 from autotune.search.limits import Limits
+from autotune.search.proposals import reach
 from autotune.search.repeats import Repeated
 from autotune.search.scoring import Scorer
 from autotune.search.screening import screen
@@ -44,11 +47,17 @@ from autotune.storage.keys import digest
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
 from autotune.study_file import parse_duration
+from autotune.targets.address import LOCAL
 from autotune.targets.opening import open_device
+from autotune.targets.several import about as about_devices
+from autotune.targets.several import open_sites
 from autotune.trials import Screening
-from autotune.workers import Worker
+from autotune.workers import Kind, Worker, Workers
 from objectives.base import OBJECTIVES
 from search_spaces.space import Choice, Dimension
+
+if TYPE_CHECKING:
+    from autotune.ray_workers import DriversLock
 
 
 @dataclass(frozen=True)
@@ -66,18 +75,25 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
     resolved = config.file.model_dump(mode="json", by_alias=True, exclude_none=True)
     with RunFolder(options.out, config.sha256(), resolved) as folder:
         seconds_before = account(folder.events()[:-1]).wall_s  # less this process's own start
-        worker, store = Worker(folder.log), Store(options.store, terminal.warn)
+        store = open_store(options, terminal.warn)
         store.register(folder.root)
+        database = database_of(folder, config.file.storage, config.file.name)
+        with opening(database):  # said before any work
+            reach(database.url)
+        worker, lock = _workers(config, folder, store, terminal)
         try:
             target = config.file.target
-            device = open_device(target.host, target.python, target.provider, terminal.say, terminal.warn)
-            runner = StageRunner(store, worker, folder, terminal, MachineLock(on_wait=terminal.say), device)
+            device = open_device(target.host, target.python, target.provider, terminal.say, terminal.warn, worker)
+            sites = open_sites(config.file.devices or {}, terminal.say, terminal.warn, worker)
+            runner = StageRunner(store, worker, folder, terminal, lock, device, [site.device for site in sites])
             prepared = prepare(config, source, runner, terminal)
-            folder.require_same_inputs({"base": str(prepared.base.key), "data": str(prepared.data_entry.key),
-                                        **({"device": digest(device.fingerprint)} if device.is_remote else {})})
+            remote = {"device": device, **{f"devices.{site.name}": site.device for site in sites}}
+            folder.require_same_inputs({
+                "base": str(prepared.base.key), "data": str(prepared.data_entry.key),
+                **{name: digest(each.fingerprint) for name, each in remote.items() if each.is_remote}})
             questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
                                   config.file.confidence, config.base_dir, config.file.early_stop_error)
-            scorer = Scorer(prepared, questions, runner, folder, device.fingerprint)
+            scorer = Scorer(prepared, questions, runner, folder, device.fingerprint, sites)
             _require_room(config, options, prepared, scorer, terminal)
             limits = _limits(config, prepared)
             try:
@@ -86,7 +102,8 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
                 screening = screen(prepared.points, limits.now(), scorer, terminal.warn)
             except StageError as error:
                 raise StudyError(f"no deploy point could be measured ({error.stage}): {error.reason}") from error
-            about = {**environment(), **({"device": device.about} if device.about else {})}
+            about = {**environment(), **({"device": device.about} if device.about else {}),
+                     **({"devices": about_devices(sites)} if sites else {})}
             context = report.Context(config.file.name, config.sha256(), about, config.objectives,
                                      config.measured(), limits.shown(), prepared.dropped, screening,
                                      deployment.as_json(config, prepared))
@@ -94,14 +111,35 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
                 return _nothing_can_fit(context, screening, folder, terminal)
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
                              _budget(config, options, seconds_before), limits, started - seconds_before,
-                             training_width(), _certificate_seconds(config, prepared))
-            if options.warm_start is not None:
-                loop.warm_start(options.warm_start)
-            examiner = Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter)
+                             training_width(), _certificate_seconds(config, prepared), database)
+            examiner = EveryDevice([
+                Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter, site)
+                for site in scorer.sites])
             certifier = Certifier(config, examiner, limits, folder, terminal)
-            return _search(config, context, loop, certifier, folder, terminal)
+            with answering(database):
+                if options.warm_start is not None:
+                    loop.warm_start(options.warm_start)
+                return _search(config, context, loop, certifier, folder, terminal)
         finally:
             worker.close()
+
+
+def _workers(
+    config: StudyConfig, folder: RunFolder, store: Store, terminal: Terminal
+) -> tuple[Workers, MachineLock | DriversLock]:
+    """Who runs the stages, and the lock that this process holds while they do."""
+    lock, ray = MachineLock(on_wait=terminal.say), config.file.workers.ray
+    if ray is None:
+        return Worker(folder.log), lock
+    from autotune.ray_workers import DriversLock, RayWorker
+
+    own = DriversLock(lock)
+    places = [store.root, folder.root, config.base_dir]
+    asked, hosts = ray.resources, [config.file.target.host, *(d.host for d in (config.file.devices or {}).values())]
+    needs: dict[Kind, Mapping[str, float]] = {
+        "build": asked.build, "train": asked.train, "answers": asked.answers, "probe": asked.probe}
+    return RayWorker(folder.log, own, places, address=ray.address, count=ray.count, resources=needs,
+                     measures=LOCAL in hosts), own
 
 
 def _limits(config: StudyConfig, prepared: Prepared) -> Limits:
@@ -162,6 +200,7 @@ def _search(
         write(kept, repeats=repeats)
     certificate = certifier.certify(records, outcome)
     document = write(kept, certificate, repeats)
+    loop.keep_copy()
     terminal.say(cost_sentence(document["cost"]))
     if document["selected"] is not None:
         terminal.say(f"Artifact: {folder.artifacts / kept[document['selected']['trial']]}")
@@ -189,7 +228,7 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
     try:
         with RunFolder(scratch, config.sha256(), {}) as folder:
             worker = Worker(folder.log)
-            store = Store(options.store, terminal.warn)
+            store = open_store(options, terminal.warn)
             store.register(folder.root)
             runner = StageRunner(store, worker, folder, terminal, MachineLock(on_wait=terminal.say))
             try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_serializer, field_validator, model_validator
 
 from autotune.config_errors import wrong
+from autotune.errors import nearest
+from autotune.storage.urls import DATABASES, is_database, masked
 
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Count = Annotated[int, Strict(), Field(ge=1)]
@@ -103,6 +106,22 @@ class TargetSection(_Section):
         return self
 
 
+class DeviceSection(_Section):
+    """A further device, on which every artifact is measured too, at the target's workload."""
+
+    host: Text
+    python: Text | None = None
+    provider: Literal["cpu", "cuda", "dml"] = "cpu"
+    provider_options: dict[str, str] = Field(default_factory=dict)
+    threads: Count
+
+    @model_validator(mode="after")
+    def _python_is_there(self) -> DeviceSection:
+        if self.python and self.host == "local":
+            raise wrong("python", "given for this machine", "a device as host beside it, or no python")
+        return self
+
+
 class MetricSection(_Section):
     metric: Text
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -145,8 +164,42 @@ class RepeatsSection(_Section):
     seeds: Annotated[int, Strict(), Field(ge=2, le=10)] = 3
 
 
-#: Keys of a study that change nothing of what is tried: how long it goes on, and what follows.
-MAY_CHANGE = ("budget", "certificate", "repeats")
+#: What a stage needs of a Ray node: ``cpu``, ``gpu``, ``memory`` in bytes, or a name that nodes offer.
+Needs = dict[Text, Annotated[float, Field(gt=0)]]
+
+
+class ResourcesSection(_Section):
+    """What each kind of stage needs: making things, training adapters, answering rows, timing requests."""
+
+    build: Needs = Field(default_factory=dict)
+    train: Needs = Field(default_factory=dict)
+    answers: Needs = Field(default_factory=dict)
+    probe: Needs = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_measurement_a_device(self) -> ResourcesSection:
+        for name, amount in self.probe.items():
+            if name.startswith("device:") and amount != 1:
+                raise wrong(f"probe.{name}", f"{amount:g}", "1: latency is measured once at a time on a device")
+        return self
+
+
+class RaySection(_Section):
+    """Ray: ``count`` pieces of work at a time, in the cluster at ``address`` or in one of our own on this machine."""
+
+    address: Text | None = None
+    count: Annotated[int, Strict(), Field(ge=1, le=1000)] = 2
+    resources: ResourcesSection = Field(default_factory=ResourcesSection)
+
+
+class WorkersSection(_Section):
+    """Who does the work: without ``ray`` one process on this machine."""
+
+    ray: RaySection | None = None
+
+
+#: Keys of a study that change nothing of what is tried: how long it goes on, who works and where, and what follows.
+MAY_CHANGE = ("budget", "certificate", "repeats", "workers", "store")
 
 
 class StudyFile(_Section):
@@ -156,6 +209,7 @@ class StudyFile(_Section):
     model: Text
     data: DataSection
     target: TargetSection
+    devices: Annotated[dict[str, DeviceSection], Field(min_length=1)] | None = None
     space: Any
     objectives: Annotated[tuple[str | MetricSection, ...], Field(min_length=1)]
     constraints: tuple[Text, ...] = ()
@@ -169,6 +223,39 @@ class StudyFile(_Section):
     rungs: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 1.0)
     certificate: CertificateSection = CertificateSection()
     repeats: RepeatsSection | None = None
+    workers: WorkersSection = Field(default_factory=WorkersSection)
+    storage: Text | None = Field(default=None, repr=False)
+    store: Text | None = Field(default=None, repr=False)
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _names(cls, given: Any) -> Any:
+        for name in given if isinstance(given, Mapping) else ():
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise wrong(str(name), "no name for a device", "letters, digits and '_', no digit first, such as pi_4")
+        return given
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers_by_name(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "ray" in given and given["ray"] is None:
+            return {**given, "ray": {}}
+        if given in ("local", "ray"):
+            return {"ray": {}} if given == "ray" else {}
+        if not isinstance(given, Mapping | WorkersSection):
+            raise wrong("", repr(given) + nearest(str(given), ("local", "ray")), "local, ray, or {ray: {count: 2, …}}")
+        return given
+
+    @field_validator("storage")
+    @classmethod
+    def _a_database(cls, given: str | None) -> str | None:
+        if given is not None and not is_database(given):
+            raise wrong("", masked(given), DATABASES)
+        return given
+
+    @field_serializer("storage", "store")
+    def _without_password(self, given: str | None) -> str | None:
+        return masked(given) if given else given
 
     @model_validator(mode="after")
     def _rungs_climb(self) -> StudyFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from autotune.pareto import Candidate, Miss
@@ -73,13 +73,14 @@ class Timed:
 class Screened:
     """A deploy point's latency, memory and size on base weights, as far as they do not depend on the adapter.
 
-    ``timed`` is None where no latency was measured.
+    ``timed`` is None where no latency was measured; ``elsewhere`` is the same by further device.
     """
 
     point: DeployParams
     values: Mapping[str, Measurement]
     stages: Mapping[str, StageRecord]
     timed: Timed | None = None
+    elsewhere: Mapping[str, Timed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class Scored:
     """A measured pair: every number by key, the stages it took, the artifact's key.
 
     ``on_base`` names the values that were measured on base weights, as they depend on the deploy point alone.
-    ``timed`` is there where latency is the pair's own. ``answers`` are the texts given, one a validation row; none
-    where scoring was stopped.
+    ``timed``, and ``elsewhere`` by further device, are there where latency is the pair's own. ``answers``
+    are the texts given, one a validation row; none where scoring was stopped.
     """
 
     values: Mapping[str, Measurement]
@@ -135,3 +136,4 @@ class Scored:
     stopped: Stopped | None = None
     timed: Timed | None = None
     answers: tuple[str, ...] = ()
+    elsewhere: Mapping[str, Timed] = field(default_factory=dict)

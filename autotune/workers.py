@@ -13,10 +13,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from loky import process_executor
 from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
@@ -29,7 +29,37 @@ _POLL_S = 0.2
 #: Waiting threads spin for a moment, then sleep. libgomp's default of a longer spin makes a training step ten
 #: times slower when another process wants the cores; sleeping at once (OMP_WAIT_POLICY=PASSIVE) costs a
 #: fifth to a half of the speed when none does.
-_ENVIRONMENT = {"GOMP_SPINCOUNT": "20000", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+ENVIRONMENT = {"GOMP_SPINCOUNT": "20000", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+#: What a stage does, which decides what it needs: makes something, trains adapters, has rows answered, times requests.
+Kind = Literal["build", "train", "answers", "probe"]
+
+
+class Workers(Protocol):
+    """Where stages run. ``count``: how many at a time. ``here``: on this machine and under its lock, which the caller
+    holds; else the machine that a stage comes to holds its own."""
+
+    count: int
+    here: bool
+
+    def run(
+        self, function: Callable[..., T], *args: Any, error: type[StageError] = StageError,
+        on_progress: Report = silent, kind: Kind = "build", outputs: Sequence[Path] = (), **kwargs: Any,
+    ) -> T:
+        """``function(*args, **kwargs)`` over there; its ``report`` argument arrives at ``on_progress``.
+
+        ``outputs`` are folders that it writes into, empty at its start: whoever tries it again empties them.
+
+        Raises:
+            AutotuneError: as the stage raised it.
+            StageError: of type ``error`` for anything else: an unforeseen exception, a dead process.
+        """
+        ...
+
+    def close(self, kill: bool = False) -> None:
+        """End the processes, at once if told so."""
+        ...
 
 
 class Worker:
@@ -38,10 +68,13 @@ class Worker:
     ``log`` receives everything that stages and their libraries print.
     """
 
+    count, here = 1, True
+
     def __init__(self, log: Path) -> None:
         self._log = log.resolve()
         self._progress = self._log.with_name(f".progress-{os.getpid()}")
         self._executor: ProcessPoolExecutor | None = None
+        self._one = threading.Lock()  # of the threads that measure on several devices, one works at a time
 
     def run(
         self,
@@ -49,23 +82,27 @@ class Worker:
         *args: Any,
         error: type[StageError] = StageError,
         on_progress: Report = silent,
+        kind: Kind = "build",
+        outputs: Sequence[Path] = (),
         **kwargs: Any,
     ) -> T:
-        """``function(*args, **kwargs)`` over there; its ``report`` argument arrives at ``on_progress``.
+        """As ``Workers.run``, once: of which kind a stage is makes no difference here."""
+        with self._one:
+            return self._run(function, args, kwargs, error, on_progress)
 
-        Raises:
-            AutotuneError: as the stage raised it.
-            StageError: of type ``error`` for anything else: an unforeseen exception, a dead process.
-        """
+    def _run(
+        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], error: type[StageError],
+        on_progress: Report,
+    ) -> T:
         self._progress.unlink(missing_ok=True)
-        future = self._started().submit(_call, str(self._progress), function, args, kwargs)
+        future = self._started().submit(call, str(self._progress), function, args, kwargs)
         last = ""
         try:
             while True:
                 try:
                     return future.result(timeout=_POLL_S)  # type: ignore[no-any-return]
                 except FutureTimeout:
-                    last = self._forward(on_progress, last)
+                    last = forward(self._progress, on_progress, last)
         except AutotuneError:
             raise
         except TerminatedWorkerError as gone:
@@ -94,27 +131,27 @@ class Worker:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             self._executor = ProcessPoolExecutor(
                 max_workers=1, timeout=None, initializer=_begin, initargs=(str(self._log), os.getpid()),
-                env=_ENVIRONMENT,
+                env=ENVIRONMENT,
             )
         return self._executor
 
-    def _forward(self, on_progress: Report, last: str) -> str:
-        try:
-            line = self._progress.read_text(encoding="utf-8")
-            if line != last:
-                done, total, note = line.split("\t", 2)
-                on_progress(float(done), float(total), note)
-            return line
-        except (OSError, ValueError):
-            return last  # not there yet, or half written: the next poll has it
+
+def forward(progress: Path, on_progress: Report, last: str) -> str:
+    """Pass on what a stage left of its progress, if it is news; gives what there was."""
+    try:
+        line = progress.read_text(encoding="utf-8")
+        if line != last:
+            done, total, note = line.split("\t", 2)
+            on_progress(float(done), float(total), note)
+        return line
+    except (OSError, ValueError):
+        return last  # not there yet, or half written: the next poll has it
 
 
 def _begin(log: str, parent: int) -> None:
     """In the worker: keep its noise, leave Ctrl-C to the parent, follow the parent into death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    divert(log)
     logging.basicConfig(level=logging.WARNING)
 
     def follow() -> None:
@@ -127,7 +164,16 @@ def _begin(log: str, parent: int) -> None:
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
 
 
-def _call(progress: str, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+def divert(log: str) -> None:
+    """Everything that this process prints goes to the end of a file from here on."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def call(progress: str, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    """In a worker: the stage itself, with a ``report`` that leaves its progress in a file where it asks for one."""
     if kwargs.pop("reporting", False):
         kwargs["report"] = _FileReport(progress)
     return function(*args, **kwargs)

@@ -65,9 +65,35 @@ SHARES = tuple(o.name for o in OBJECTIVES.values() if o.source == "predictions")
 ROW_SHARES = ("accuracy", "exact_match")
 
 
+#: What a device shapes as much as the artifact does: only these may be asked for of a further device.
+_OF_A_DEVICE: tuple[Source, ...] = ("latency", "memory", "load")
+PER_DEVICE = tuple(o.name for o in OBJECTIVES.values() if o.source in _OF_A_DEVICE)
+
+
+def split_device(key: str) -> tuple[str, str]:
+    """``'latency_ms.p95@pi'`` → ``('latency_ms.p95', 'pi')``; the name is empty for what is the target's.
+
+    A metric that only the study knows has none, whatever its name holds.
+    """
+    if ":" in key:
+        return key, ""
+    plain, _, device = key.partition("@")
+    return plain, device
+
+
+def on_device(key: str, device: str) -> str:
+    """The key of a value on a device; the target, whose name is empty, adds none."""
+    return f"{key}@{device}" if device else key
+
+
+def name_of(key: str) -> str:
+    """``latency_ms`` of ``latency_ms.p95@pi``."""
+    return split_device(key)[0].partition(".")[0]
+
+
 def source_of(key: str) -> Source:
     """Where an objective's raw samples come from; a metric that only the study knows is made of answers."""
-    objective = OBJECTIVES.get(key.partition(".")[0])
+    objective = OBJECTIVES.get(name_of(key))
     return objective.source if objective else "predictions"
 
 
@@ -78,15 +104,17 @@ def is_answers(key: str) -> bool:
 
 def unit_of(key: str) -> str:
     """The unit of an objective, empty for a metric that only the study knows."""
-    objective = OBJECTIVES.get(key.partition(".")[0])
+    objective = OBJECTIVES.get(name_of(key))
     return objective.unit if objective else ""
 
 
 def parse_key(key: str) -> tuple[Objective, str | None]:
     """``'latency_ms.p95'`` → the objective and ``'p95'``; ``'latency_ms'`` → its default, ``'p50'``.
 
-    The statistic is ``None`` for objectives that have none. Raises ValueError naming what is accepted.
+    A device that is named after it changes nothing. The statistic is ``None`` for objectives that have none. Raises
+    ValueError naming what is accepted.
     """
+    key, _ = split_device(key)
     name, dot, statistic = key.partition(".")
     objective = OBJECTIVES.get(name)
     if objective is None:

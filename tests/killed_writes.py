@@ -65,6 +65,8 @@ def measured(accuracy: float, point: DeployParams) -> dict[str, Measurement]:
 class Stages:
     """Stands in for the stage runner and the scorer. Some adapters never train, some pairs never answer."""
 
+    count, working, stop = 1, None, None
+
     def __init__(self, root: Path) -> None:
         self._root = root
 

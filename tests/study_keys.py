@@ -14,7 +14,7 @@ def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         key = f"{path}{field.alias or name}"
         inner = list(_sections(field.annotation))
-        if not inner or key == "objectives":
+        if not inner or key in ("objectives", "workers"):
             yield key
         for section in inner:
             yield from keys_of(section, f"{key}.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autotune.config import load_config
 from autotune.errors import ConfigError
 from autotune.study_file import parse_duration
+from tests import studies
 
 GOOD = """
 name: tone
@@ -141,3 +143,32 @@ def test_durations(text: str, seconds: float) -> None:
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError):
         parse_duration(text)
+
+
+def test_workers_are_a_name_or_a_mapping(tmp_path: Path) -> None:
+    def ray(given: Any) -> Any:
+        return load_config(studies.write_study(tmp_path, workers=given)).file.workers.ray
+
+    assert ray("local") is None
+    assert ray("ray") == ray({"ray": None}) == ray({"ray": {"count": 2}})
+    asked = ray({"ray": {"address": "auto", "resources": {"probe": {"device:pi": 1}, "train": {"gpu": 0.5}}}})
+    assert asked.resources.train == {"gpu": 0.5}
+
+
+@pytest.mark.parametrize(("changes", "where", "found"), [
+    ({"workers": "rey"}, "workers", "did you mean 'ray'"),
+    ({"workers": {"ray": {"cout": 3}}}, "workers.ray.cout", "did you mean 'count'"),
+    ({"workers": {"ray": {"count": 0}}}, "workers.ray.count", "0"),
+    ({"workers": {"ray": {"resources": {"probe": {"device:pi": 2}}}}}, "workers.ray.resources.probe.device:pi", "2"),
+    ({"workers": {"ray": {"resources": {"train": {"gpu": -1}}}}}, "workers.ray.resources.train.gpu", "-1"),
+    ({"storage": "postgres://me:secret@db/a"}, "storage", "postgres://me:***@db/a"),
+])
+def test_what_is_wrong_with_workers_and_storage_is_named(
+    tmp_path: Path, changes: dict[str, Any], where: str, found: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(studies.write_study(tmp_path, **changes))
+    problem, = caught.value.problems
+    assert problem.where == where
+    assert found in problem.found
+    assert "secret" not in str(problem)

@@ -49,6 +49,17 @@ def test_what_is_there_is_not_sent_again(depot: Depot) -> None:
     assert depot.kept()["bytes"] < 2000
 
 
+def test_a_new_artifact_takes_what_it_shares_with_one_that_is_asked_for_beside_it(depot: Depot) -> None:
+    shared = put(depot, "a", model=b"m" * 1000, config=b"{}")
+    both = {"a": files(model=b"m" * 1000, config=b"{}"), "b": files(model=b"m" * 1000, config=b"[]")}
+    assert list(depot.missing(both)) == [about(b"[]")["sha256"]]
+    (depot.incoming / about(b"[]")["sha256"]).write_bytes(b"[]")
+    assert depot.take(about(b"[]")["sha256"])
+    placed = depot.place(both)
+    assert (placed["b"] / "model").samefile(shared / "model")
+    assert list(depot.incoming.iterdir()) == []
+
+
 def test_sending_goes_on_from_where_it_was(depot: Depot) -> None:
     whole = b"x" * 500
     (depot.incoming / about(whole)["sha256"]).write_bytes(whole[:200])

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from autotune.search.next_work import FIRST, next_work
-from autotune.search.rungs import Costs, Finish, Propose, Score, Skip, Stop, Train
+from autotune.search.rungs import Costs, Finish, Propose, Score, Skip, Stop, Train, Wait, Work
 from autotune.search.schedule import Budget
-from tests.searching import Search, adapter, make_plan, scored, state
+from tests.searching import POINTS, Search, adapter, make_plan, scored, state
 
 GOOD, BAD = 0.78, 0.62
 
@@ -183,6 +183,84 @@ def test_without_skips_every_trained_adapter_is_scored_everywhere() -> None:
     search.run()
     assert not [w for w in search.done if isinstance(w, Skip)]
     assert all(len(a.scored) == 3 for a in search.adapters.values() if len(a.rungs) == 3)
+
+
+def test_beside_pieces_in_flight_others_are_begun_and_none_twice() -> None:
+    plan = make_plan(budget=Budget(4, None, None))
+    begun = state(*[adapter(n) for n in range(4)])
+    assert next_work(begun, plan) == Train((0,), 0)
+    assert next_work(replace(begun, in_flight=(Train((0,), 0),)), plan) == Train((1,), 0)
+    last = replace(begun, in_flight=tuple(Train((n,), 0) for n in range(4)))
+    assert next_work(last, plan) == Wait()
+
+
+def test_pairs_of_one_adapter_are_scored_side_by_side() -> None:
+    found: list[Work] = []
+    trained = state(adapter(0, (0.2, 0.4, 1.0), GOOD))
+    for _ in POINTS:
+        work = next_work(replace(trained, in_flight=tuple(found)), make_plan(budget=Budget(1, None, None)))
+        assert isinstance(work, Score)
+        found.append(work)
+    assert {w.label for w in found if isinstance(w, Score)} == set(POINTS)
+    assert next_work(replace(trained, in_flight=tuple(found)), make_plan(budget=Budget(1, None, None))) == Wait()
+
+
+def test_an_adapter_that_is_trained_on_is_not_begun_with_again() -> None:
+    begun = state(*[adapter(n, (0.2,), quality) for n, quality in enumerate((0.6, 0.65, GOOD, 0.55))])
+    plan = make_plan(budget=Budget(4, None, None))
+    assert next_work(begun, plan) == Train((2,), 1)
+    beside = next_work(replace(begun, in_flight=(Train((2,), 1),)), plan)
+    assert isinstance(beside, Train)
+    assert 2 not in beside.numbers
+
+
+def test_what_is_trained_on_just_now_does_not_wait_and_has_gone_on() -> None:
+    begun = state(*[adapter(n, (0.2,), quality) for n, quality in enumerate((0.6, 0.65, GOOD, 0.55))])
+    flying: list[Work] = []
+    while not isinstance(work := next_work(replace(begun, in_flight=tuple(flying)), make_plan()), Propose | Wait):
+        flying.append(work)
+    assert flying[0] == Train((2,), 1)  # of four that wait one has to go on before a fifth is begun
+    assert isinstance(work, Propose)
+
+
+def test_no_adapter_is_stopped_for_its_time_while_another_may_still_change_what_it_is_worth() -> None:
+    best = adapter(0, (0.2, 0.4, 1.0), 0.8, scored=scored(0.8, "fp16", "int8", "int4"))
+    others = [adapter(n, (0.2,), quality) for n, quality in ((1, 0.74), (2, 0.7))]
+    plan = make_plan(budget=Budget(3, None, None))
+    assert isinstance(next_work(state(best, *others), plan), Stop)
+    assert next_work(replace(state(best, *others), in_flight=(Train((1,), 1),)), plan) == Wait()
+
+
+def test_a_trial_in_flight_counts_against_the_budget_and_the_end_waits_for_it() -> None:
+    plan = make_plan(budget=Budget(4, 1, None))
+    trained = state(adapter(0, (0.2, 0.4, 1.0), GOOD))
+    assert next_work(replace(trained, in_flight=(Score(0, "fp16"),)), plan) == Wait()
+    done = state(adapter(0, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD, "fp16")))
+    assert isinstance(next_work(done, plan), Finish)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_several_workers_come_to_an_end_with_every_piece_done_once(workers: int) -> None:
+    search = Search(make_plan(budget=Budget(8, None, None)), lambda n: 0.6 + 0.19 * ((n * 7) % 11) / 11)
+    flying: list[Work] = []
+    for _ in range(1000):
+        work = next_work(replace(search.state(), in_flight=tuple(flying)), search.plan)
+        if isinstance(work, Finish):
+            break
+        if isinstance(work, Train | Score):
+            flying.append(work)
+        elif not isinstance(work, Wait):
+            search.carry_out(work)
+        if len(flying) >= workers or isinstance(work, Wait):
+            ended = flying.pop(0)
+            search.done.append(ended)
+            search.carry_out(ended)
+    assert isinstance(work, Finish)
+    assert not flying
+    assert len(set(search.done)) == len(search.done)
+    alone = Search(make_plan(budget=Budget(8, None, None)), search.quality)
+    alone.run()
+    assert search.best()["fp16"] == pytest.approx(alone.best()["fp16"], abs=0.03)
 
 
 def test_with_all_adapters_begun_one_that_adds_less_than_its_time_is_worth_is_stopped_and_says_so() -> None:

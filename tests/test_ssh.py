@@ -232,6 +232,26 @@ def test_two_do_not_measure_at_once(board: Board, tmp_path: Path) -> None:
     assert [text for text in second.said if "board: waiting for another measurement there by " in text]
 
 
+def test_who_ends_a_measurement_does_not_wait_for_it(board: Board, tmp_path: Path) -> None:
+    device = opened(board)
+    long = {**LATENCY, "samples": 10**6, "max_seconds": 300}
+    ended: list[BaseException] = []
+
+    def one(heard: Heard) -> None:
+        try:
+            measure(device, tmp_path, long, heard=heard)
+        except BaseException as error:  # noqa: BLE001 (a cancelled one is no Exception)
+            ended.append(error)
+
+    for heard in (Heard("timing", device.stop), Heard()):
+        thread = threading.Thread(target=one, args=(heard,))
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(ended) == 2
+    wait_until(lambda: not agents(board))
+
+
 def test_a_python_without_the_libraries(board: Board, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     with pytest.raises(DeviceError, match=r"board: numpy, psutil, onnxruntime, onnxruntime-genai.*: numpy is not "

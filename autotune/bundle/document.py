@@ -13,6 +13,7 @@ from autotune.bundle.samples import Samples
 from autotune.deployment import Deployment, study_of
 from autotune.finished import unit_of
 from autotune.study_file import StudyFile, parse_duration
+from objectives.base import split_device
 from objectives.integrity import SCHEMA
 from objectives.session import context_length
 
@@ -38,7 +39,8 @@ def document(
                    "threads": study.target.threads, "context_length": context_length(trial.artifact)},
         "workload": workload(study, found),
         "objectives": run.document["objectives"],
-        "constraints": run.document["constraints"],
+        # Limits on the study's other devices are not this bundle's to check where it comes to.
+        "constraints": [c for c in run.document["constraints"] if not split_device(c["objective"])[1]],
         "confidence": study.confidence,
         "certified": chosen.certified,
         "certificate": run.certificate,

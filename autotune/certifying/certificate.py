@@ -33,13 +33,30 @@ class Tested:
 
 
 @dataclass(frozen=True)
+class OnDevice:
+    """One finalist on a further device: everything that was measured there, by key, and how its answers to the test
+    ``rows`` compare with the target's: how many ``differ``, and how many were right there and ``on_target``."""
+
+    values: Mapping[str, Measurement]
+    timing: Mapping[str, Any]
+    rows: int
+    differ: int
+    right: int
+    on_target: int
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What was measured of one finalist: every value by key, and what each constraint is judged by, by expression."""
+    """What was measured of one finalist: every value by key, and what each constraint is judged by, by expression.
+
+    ``devices`` are the further devices by name; their own values stand in ``values`` too, under ``KEY@NAME``.
+    """
 
     values: Mapping[str, Measurement]
     tested: Mapping[str, Tested]
     timing: Mapping[str, Any] = field(default_factory=dict)
     logits: Mapping[str, Any] = field(default_factory=dict)
+    devices: Mapping[str, OnDevice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

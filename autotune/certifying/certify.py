@@ -8,7 +8,7 @@ from typing import Any
 
 from autotune import pareto
 from autotune.certifying.certificate import Certificate, Evidence, certify
-from autotune.certifying.examine import Examiner
+from autotune.certifying.everywhere import EveryDevice
 from autotune.config import StudyConfig
 from autotune.errors import StageError
 from autotune.report.certificate import as_json, sentences
@@ -25,7 +25,7 @@ class Certifier:
     """Certifies a run's finalists."""
 
     def __init__(
-        self, config: StudyConfig, examiner: Examiner, limits: Limits, folder: RunFolder, terminal: Terminal
+        self, config: StudyConfig, examiner: EveryDevice, limits: Limits, folder: RunFolder, terminal: Terminal
     ) -> None:
         self._config, self._examiner, self._limits = config, examiner, limits
         self._folder, self._terminal = folder, terminal
@@ -77,7 +77,7 @@ class Certifier:
         """A digest of what a certificate answers, and on which target."""
         file = self._config.file
         return digest([[str(r.artifact) for r in finalists], [[c.expr, c.bound] for c in self._limits.now()],
-                       file.confidence, file.policy, file.certificate.model_dump(), self._examiner.target])
+                       file.confidence, file.policy, file.certificate.model_dump(), *self._examiner.measured_on])
 
     def _kept(self, question: str) -> dict[str, Any] | None:
         try:

@@ -11,7 +11,7 @@ from autotune.certifying.certificate import Tested
 from autotune.constraints import Constraint
 from autotune.stats import Measurement
 from objectives import exact
-from objectives.base import ROW_SHARES, parse_key
+from objectives.base import ROW_SHARES, name_of, parse_key
 from objectives.latency import VALUES
 from objectives.steadiness import Steadiness, borne_out
 
@@ -54,7 +54,7 @@ def judged_by(constraint: Constraint, found: Measured, baseline: Measured | None
         right, n = sum(found.right), len(found.right)
         return Tested(value, bound, constraint.objective, "test rows",
                       lambda: power.rows_to_settle(right, n, bound, constraint.op, confidence))
-    if constraint.objective.partition(".")[0] in VALUES:
+    if name_of(constraint.objective) in VALUES:
         return _timed(constraint, found, confidence)
     return Tested(value, bound, constraint.objective)
 
@@ -94,7 +94,7 @@ def _relative(
         disturbed = found.unsteady if found.unsteady and found.unsteady.state == "disturbed" else None
         return _in_doubt(Tested(found.ratios[key], share, f"{key} as a share of the baseline's"), disturbed)
     mine, theirs = found.strict[key], baseline.strict[key]
-    timed = key.partition(".")[0] in VALUES
+    timed = name_of(key) in VALUES
     unsteady = (found.unsteady or baseline.unsteady) if timed else None
     return _in_doubt(Tested(_difference(mine, theirs, share), offset, what), unsteady)
 
@@ -118,5 +118,5 @@ def _difference(mine: Measurement, theirs: Measurement, share: float) -> Measure
 
 def requests_needed(keys: Sequence[str], confidence: float) -> int:
     """Requests to time so that each key's percentile has both ends (`exact.requests_needed`)."""
-    timed = (key for key in keys if key.partition(".")[0] in VALUES)
+    timed = (key for key in keys if name_of(key) in VALUES)
     return exact.requests_needed((stats.quantile_of(parse_key(key)[1]) for key in timed), confidence)

@@ -6,12 +6,12 @@ Nothing is read from the store but weights, and no measurement is put there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from autotune import answers, predictions, stats
-from autotune.certifying.certificate import Evidence
+from autotune.certifying.certificate import Tested
 from autotune.certifying.evidence import Measured, from_two, judged_by, requests_needed
 from autotune.constraints import Constraint
 from autotune.errors import ScoreError
@@ -25,8 +25,9 @@ from autotune.search.scoring import Scorer
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
+from autotune.targets.several import Site
 from autotune.trials import Timed, TrialRecord
-from objectives.base import OBJECTIVES, ROW_SHARES, is_answers
+from objectives.base import OBJECTIVES, ROW_SHARES, is_answers, name_of, on_device, split_device
 from objectives.latency import VALUES, values
 from objectives.result import ProbeResult
 from objectives.session import min_generator_length
@@ -49,14 +50,28 @@ class Tier:
     sustain_seconds: float
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One finalist on one device: its values by key, what each of the device's constraints is judged by, how it was
+    timed, and its answers to the test rows."""
+
+    values: Mapping[str, Measurement]
+    tested: Mapping[str, Tested]
+    timing: Mapping[str, Any]
+    told: Sequence[str]
+    right: tuple[bool, ...]
+
+
 class Examiner:
-    """Measures artifacts for a certificate. ``adapter`` gives the trained adapter of some parameters."""
+    """Measures artifacts for a certificate on one device of the study. ``adapter`` gives the trained adapter of some
+    parameters."""
 
     def __init__(
         self, prepared: Prepared, questions: Questions, run: StageRunner, scorer: Scorer, folder: RunFolder,
-        limits: Limits, tier: Tier, adapter: Callable[[AdapterParams], Entry],
+        limits: Limits, tier: Tier, adapter: Callable[[AdapterParams], Entry], site: Site,
     ) -> None:
-        self._at, self._ask, self._run, self._scorer = prepared, questions, run, scorer
+        self._at, self._run, self._scorer, self.site = prepared, run, scorer, site
+        self._ask = replace(questions, asked=site.asked(questions.asked))
         self._folder, self._limits, self._tier, self._adapter = folder, limits, tier, adapter
         self._baseline_told: list[str] | None = None
 
@@ -65,12 +80,13 @@ class Examiner:
         """How many rows the test split has."""
         return len(self._at.data.test)
 
-    @property
-    def target(self) -> Mapping[str, Any]:
-        return self._scorer.target
+    def seen(self, record: TrialRecord, confidence: float, constraints: Sequence[Constraint]) -> Seen:
+        """What the device tells of one trial, its intervals at ``confidence``; of ``constraints`` it judges its own.
 
-    def evidence(self, record: TrialRecord, confidence: float, constraints: Sequence[Constraint]) -> Evidence:
-        """What decides about one trial, its intervals at ``confidence``. Raises StageError."""
+        Raises StageError.
+        """
+        constraints = [replace(c, objective=split_device(c.objective)[0]) for c in constraints
+                       if split_device(c.objective)[1] == self.site.name]
         name = f"trial-{record.number}"
         artifact = self._folder.artifacts / name
         beside = self._beside(constraints)
@@ -83,18 +99,24 @@ class Examiner:
             from_two(c, ratios) for c in constraints) else {}
         measured = Measured(found, self._right(told), _timings(timed), ratios, _unsteady(state), strict)
         baseline = self._baseline(confidence, constraints, measured.ratios)
-        target, adapter = self._at.target, self._adapter(record.adapter).path
-        logits = self._run.call(
-            f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter, artifact,
-            self._prompts(), target.provider, target.threads, min_generator_length(artifact))
         decided = {c.expr: judged_by(c, measured, baseline, confidence) for c in constraints}
         about = {"probe": timed.facts, **(timing_json(state) or {}),
                  "asked": asdict(timed.timing.asked) if timed.timing else None}
-        return Evidence(found, decided, about, logits)
+        return Seen(found, decided, about, told, measured.right)
+
+    def logits(self, record: TrialRecord) -> Mapping[str, Any]:
+        """The trial's next-token logits against PyTorch's, on this machine. Raises StageError."""
+        name = f"trial-{record.number}"
+        artifact = self._folder.artifacts / name
+        target, adapter = self._at.target, self._adapter(record.adapter).path
+        found: Mapping[str, Any] = self._run.call(
+            f"comparing {name}'s logits with PyTorch", stages.compare_logits, self._at.base.path, adapter, artifact,
+            self._prompts(), target.provider, target.threads, min_generator_length(artifact))
+        return found
 
     def _beside(self, constraints: Sequence[Constraint]) -> DeployParams:
         """What finalists are timed by turns with: what a limit on times is relative to, where there is such a one."""
-        relative = any(c.relative and c.objective.partition(".")[0] in VALUES for c in constraints)
+        relative = any(c.relative and name_of(c.objective) in VALUES for c in constraints)
         return self._at.reference if relative else self._at.pace
 
     def _time(
@@ -104,7 +126,7 @@ class Examiner:
         at = self._at
         if any(c.relative and c.offset for c in constraints):  # percentiles of two models are held together
             confidence = stats.halved(confidence)
-        reference, resident = self._scorer.beside(size_bytes(artifact), beside)
+        reference, resident = self._scorer.beside(self.site, size_bytes(artifact), beside)
         task = latency_task(
             at.data, at.workload, self._ask, samples=requests_needed(self._ask.asked, confidence),
             max_seconds=self._tier.max_seconds, sustain_seconds=self._tier.sustain_seconds,
@@ -117,7 +139,8 @@ class Examiner:
         asked = self._probe(artifact, text_task(at.data, at.data.test, self._ask), f"asking {name} the test rows",
                             timed=False)
         told = answers.given(asked, at.data)
-        predictions.save(self._folder.predictions / f"certificate-{name}.csv", self._references(), told)
+        kept_as = f"{on_device('certificate', self.site.name)}-{name}.csv"
+        predictions.save(self._folder.predictions / kept_as, self._references(), told)
         return told
 
     def _values(
@@ -181,8 +204,8 @@ class Examiner:
         return Measured({}, self._right(told) if told else (), {}, {}, _unsteady(state), strict)
 
     def _probe(self, artifact: Path, task: Mapping[str, Any], title: str, *, timed: bool) -> ProbeResult:
-        request = probe_request(artifact, self._at.target, min_generator_length(artifact), [task])
-        return self._run.fresh(_STAGE, title, request, timed=timed)
+        request = probe_request(artifact, self.site.target, min_generator_length(artifact), [task])
+        return self._run.fresh(_STAGE, self.site.titled(title), request, timed=timed, device=self.site.device)
 
     def _references(self) -> list[str]:
         return [e.answer_text for e in self._at.data.test]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from autotune.constraints import ACCEPTED, Constraint, parse
 from autotune.errors import ConfigError, Problem, nearest
 from autotune.finished import FinishedRun
-from objectives.base import OBJECTIVES, SHARES, is_answers, parse_key
+from objectives.base import OBJECTIVES, SHARES, is_answers, name_of, on_device, parse_key, split_device
 from objectives.latency import VALUES
 
 _OPTION = "--require"
@@ -78,10 +78,11 @@ def _checked(
 def _with_statistic(constraint: Constraint, measured: Mapping[str, int]) -> Constraint:
     """A time without a statistic is its median, unless the run measured it under that very name."""
     key = constraint.objective
-    if key in measured or key not in OBJECTIVES:
+    plain, device = split_device(key)
+    if key in measured or plain not in OBJECTIVES:
         return constraint
     objective, statistic = parse_key(key)
-    full = f"{objective.name}.{statistic}"
+    full = on_device(f"{objective.name}.{statistic}", device)
     return parse(full + constraint.expr.removeprefix(key)) if statistic and full in measured else constraint
 
 
@@ -91,7 +92,7 @@ def baseline_value(run: FinishedRun, key: str) -> float | str:
         if constraint.objective == key and constraint.baseline is not None:
             return constraint.baseline
     workload = run.study.get("target", {}).get("workload", {})
-    adapters_own = is_answers(key) or ("from" in workload and key.partition(".")[0] in VALUES)
+    adapters_own = is_answers(key) or ("from" in workload and name_of(key) in VALUES)
     if adapters_own and run.study.get("baseline", "tuned") == "tuned":
         return (f"this run's baseline is its best adapter at the highest precision, whose {key} was not kept, as no "
                 "limit of the study was relative to it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,14 +29,14 @@ def bundle(
     """Put the selected artifact into a folder that runs, and checks itself, on the device."""
     from autotune.bundle.make import make
     from autotune.finished import read_run
-    from autotune.preparation import store_root
-    from autotune.storage.store import Store
+    from autotune.options import store_of_run
 
     found = read_run(run)
-    root = store_root(store, dict(os.environ))
-    if store and not root.is_dir():
-        raise ConfigError([Problem("--store", str(root), "no such folder", "the store of the run")])
-    made = make(found, Store(root), out, trial=trial, samples=samples, with_adapter=with_adapter)
+    if store and not store.expanduser().is_dir():
+        raise ConfigError([Problem("--store", str(store), "no such folder", "the store of the run")])
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    opened = store_of_run(found.study, store, lambda text: errors.print(escape(text)))
+    made = make(found, opened, out, trial=trial, samples=samples, with_adapter=with_adapter)
     manifest = made.manifest
     if as_json:
         print(json.dumps({

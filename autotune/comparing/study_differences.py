@@ -44,10 +44,13 @@ def target_differences(runs: Sequence[FinishedRun]) -> tuple[Difference, ...]:
     """What makes times and memory of these runs figures of different things."""
     found = []
     for run in runs:
-        target = flat({"target": run.study.get("target", {})})
+        asked = run.study.get("devices")
+        target = flat({"target": run.study.get("target", {}), **({"devices": asked} if asked else {})})
         here = run.document["environment"]
         known = here.get("device", here)  # another machine's, where that was measured on
-        machine = flat({"environment": {name: known.get(name) for name in _MACHINE}})
+        further = {name: {of: about.get(of) for of in _MACHINE} for name, about in here.get("devices", {}).items()}
+        machine = flat({"environment": {**{name: known.get(name) for name in _MACHINE},
+                                        **({"devices": further} if further else {})}})
         found.append({k: v for k, v in (target | machine).items() if k not in _NOT_THE_TARGET})
     return _differences(found)
 

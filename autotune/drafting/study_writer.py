@@ -58,7 +58,7 @@ Line = tuple[str, str]
 
 def study_text(draft: Draft) -> str:
     """The file. It holds to the study file's model, whatever the texts in ``draft`` are."""
-    lines = [*_head(draft), *_data(draft), *_target(draft), *_search(draft), *_rest()]
+    lines = [*_head(draft), *_data(draft), *_target(draft), *_devices(draft), *_search(draft), *_rest()]
     return "\n".join(_aligned(text, comment) for text, comment in lines) + "\n"
 
 
@@ -119,6 +119,11 @@ def _target(draft: Draft) -> Iterator[Line]:
     yield "  # context_length: 2048", "prompt and answer that the model must hold; default: what the rows need"
 
 
+def _devices(draft: Draft) -> Iterator[Line]:
+    yield f"# devices: {{pi: {{host: ssh://pi@kiosk, threads: {draft.threads}}}}}", (
+        "measured too: latency_ms.p95@pi in limits and objectives; also takes python, provider, provider_options")
+
+
 def _search(draft: Draft) -> Iterator[Line]:
     metric = _EXACT[draft.task == "generate"]
     yield from _space(draft)
@@ -168,6 +173,9 @@ def _rest() -> Iterator[Line]:
     yield "# rungs: [0.2, 0.4, 1]", "shares of its steps at which an adapter is judged, and may be stopped"
     yield "# certificate: {finalists: 3, time: 5m, sustain: 1m}", "measured again at the end; finalists: 0 for none"
     yield "# repeats: {adapters: 3, seeds: 3}", "the best adapters trained with other seeds too: how much is luck"
+    yield "# workers: local", "or ray, for several at a time, on this machine or a cluster"
+    yield "# storage: postgresql://me@host/studies", "a shared database; default: study.db in the run folder"
+    yield "# store: /mnt/shared/autotune", "where made stages are kept: a folder, or a URL such as s3://"
 
 
 def _aligned(text: str, comment: str) -> str:

@@ -12,7 +12,7 @@ from autotune.finished import FinishedRun, FinishedTrial, unit_of
 from autotune.pareto import Direction
 from autotune.report.groups import GROUPS, grouped
 from autotune.report.wording import axis_title
-from objectives.base import OBJECTIVES
+from objectives.base import OBJECTIVES, name_of
 
 #: How many lengths of an axis the box reaches beyond it where no limit ends it.
 _FAR = 1000.0
@@ -61,7 +61,7 @@ def _direction(run: FinishedRun, key: str) -> Direction:
     known = dict(run.objectives)
     if key in known:
         return known[key]
-    objective = OBJECTIVES.get(key.partition(".")[0])
+    objective = OBJECTIVES.get(name_of(key))
     if objective:
         return objective.direction
     return "minimize" if any(c.objective == key and c.op == "<=" for c in run.constraints) else "maximize"

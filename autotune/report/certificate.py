@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autotune.certifying.certificate import Certificate, Held, Look
+from autotune.certifying.certificate import Certificate, Held, Look, OnDevice
 from autotune.report.results import interval_json, value_json
 from autotune.report.wording import figure, join, missed_by, show, with_unit
 
@@ -43,6 +43,17 @@ def _look(look: Look, units: Mapping[str, str]) -> dict[str, Any]:
         ],
         "timing": dict(evidence.timing) if evidence else {},
         "logits": dict(evidence.logits) if evidence else {},
+        **({"devices": {name: _device(found) for name, found in evidence.devices.items()}}
+           if evidence and evidence.devices else {}),
+    }
+
+
+def _device(found: OnDevice) -> dict[str, Any]:
+    return {
+        "values": {key: value_json(m, tier="certify") for key, m in found.values.items()},
+        "timing": dict(found.timing),
+        "answers": {"rows": found.rows, "differ": found.differ, "right": found.right,
+                    "right_on_target": found.on_target},
     }
 
 
@@ -61,7 +72,7 @@ def sentences(
     name = f"trial {chosen.trial} ({labels[chosen.trial]})"
     if chosen.evidence is None:
         return [*lines, f"Nothing is certified: {name} could not be measured: {chosen.problem}"]
-    told = _told(chosen, keys, units, rows)
+    told = " ".join([_told(chosen, keys, units, rows), *map(_answers_on, chosen.evidence.devices.items())])
     if certificate.verdict == "PASS":
         limits = [h.constraint.expr for h in chosen.held]
         holds = (f"So {join(limits)} hold{'s' * (len(limits) == 1)}, with {chosen.confidence:.4g} confidence."
@@ -80,6 +91,15 @@ def _told(look: Look, keys: Sequence[str], units: Mapping[str, str], rows: int) 
             count = f" over {values[key].n} {about}" if values[key].n > 1 else ""
             told.append(f"{key} {show(values[key], True)}{with_unit(units.get(key, ''))}{count}")
     return f"On {rows} rows that the search never saw and on this artifact itself: {join(told)}."
+
+
+def _answers_on(about: tuple[str, OnDevice]) -> str:
+    """How a further device's answers to the test rows compare with the target's."""
+    name, found = about
+    if not found.differ:
+        return f"{name} gave the same answers to all {found.rows} rows."
+    return (f"{name} answered {found.differ} of {found.rows} rows otherwise than the target: {found.right} are right "
+            f"there, {found.on_target} on the target.")
 
 
 def _open(held: Held, units: Mapping[str, str]) -> str:

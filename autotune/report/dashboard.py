@@ -26,6 +26,8 @@ def visible_words(file: StudyFile, document: Mapping[str, Any]) -> dict[str, str
                  f"What the sampler was told of each adapter is in {proposals_name(file.name)}.",
         "model": file.model,
         "target": _target(file.target),
+        **({"devices": join([f"{name} ({each.host}: {each.provider}, {each.threads} thread{'s' * (each.threads > 1)})"
+                             for name, each in file.devices.items()])} if file.devices else {}),
         "baseline": _baseline(document),
     }
 

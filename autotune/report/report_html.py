@@ -16,6 +16,7 @@ from autotune.report import gauges
 from autotune.report.adapter_table import adapter_table
 from autotune.report.axes import axes
 from autotune.report.cost import cost_sentence
+from autotune.report.device_table import side_by_side
 from autotune.report.gauges import Gauge
 from autotune.report.importance import importances
 from autotune.report.page import figure_html, render
@@ -28,6 +29,7 @@ from autotune.report.verdict import Answer, answer
 from autotune.report.wording import percent
 from autotune.stats import Measurement
 from autotune.storage.manifest import write_atomically
+from objectives.base import split_device
 
 REPORT = "report.html"
 
@@ -102,7 +104,7 @@ def report_html(run: FinishedRun) -> str:
         adapters=adapter_table(run), looks=[_look(run, look) for look in certificate["looks"]] if certificate else [],
         points=points, point_keys=_point_keys(run, points), confidence=_confidence(run),
         environment=list(flat(run.document["environment"]).items()), study=_study(run)[1], baseline=_baseline(run),
-        subtitle=_subtitle(run), repeats=run.document.get("repeats", ()),
+        subtitle=_subtitle(run), devices=side_by_side(run), repeats=run.document.get("repeats", ()),
     )
 
 
@@ -174,7 +176,8 @@ def _point_keys(run: FinishedRun, points: Sequence[Point]) -> list[str]:
     """What was measured of a deploy point: objectives and limits first, then the other medians and single readings."""
     have = list(dict.fromkeys(key for p in points for key in p.values))
     return [key for key in run.asked if key in have] + [
-        key for key in have if key not in run.asked and key.partition(".")[2] in ("", "p50")]
+        key for key in have if key not in run.asked and split_device(key)[0].partition(".")[2] in ("", "p50")
+        and not split_device(key)[1]]
 
 
 def _baseline(run: FinishedRun) -> tuple[str, Mapping[str, Measurement]] | None:

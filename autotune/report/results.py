@@ -87,7 +87,9 @@ def _dropped(context: Context) -> list[dict[str, Any]]:
 def _point(screened: Screened) -> dict[str, Any]:
     return {"label": screened.point.label, "deploy": screened.point.flat(),
             "values": {key: value_json(m, "base") for key, m in screened.values.items()},
-            "timing": timing_json(screened.timed)}
+            "timing": timing_json(screened.timed),
+            **({"devices": {name: {"timing": timing_json(timed)} for name, timed in screened.elsewhere.items()}}
+               if screened.elsewhere else {})}
 
 
 def timing_json(timed: Timed | None) -> dict[str, Any] | None:

@@ -42,6 +42,8 @@ class Terminal:
             self.console = Console(stderr=quiet, highlight=False, width=140, quiet=silent)
         self._plan = ""
         self._heading_of: int | None = None
+        self._lock, self._running = threading.Lock(), 0
+        self._progress: Progress
 
     def plan(self, text: str) -> None:
         """Where the study as a whole is; stands before each stage's bar."""
@@ -70,13 +72,8 @@ class Terminal:
 
     @contextmanager
     def _bar(self, title: str, expected_s: float | None) -> Iterator[Report]:
-        columns = (
-            SpinnerColumn(), TextColumn("{task.fields[plan]}", style="dim"), TextColumn("{task.description}"),
-            BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-        )
         reported, ended = threading.Event(), threading.Event()
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        with self._bars() as bar:
             task = bar.add_task(escape(title), total=None, plan=escape(self._plan), note="")
 
             def report(done: float, total: float, note: str = "") -> None:
@@ -95,6 +92,29 @@ class Terminal:
                 yield report
             finally:
                 ended.set()
+                bar.update(task, visible=False)
+
+    @contextmanager
+    def _bars(self) -> Iterator[Progress]:
+        """The bars of all stages that run just now: a console has one place for them, gone with the last."""
+        columns = (
+            SpinnerColumn(), TextColumn("{task.fields[plan]}", style="dim"), TextColumn("{task.description}"),
+            BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with self._lock:
+            if not self._running:
+                self._progress = Progress(*columns, console=self.console, transient=True)
+                self._progress.start()
+            self._running += 1
+            bars = self._progress
+        try:
+            yield bars
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    bars.stop()
 
     def training(self, adapters: Sequence[tuple[int, AdapterParams]], fraction: float) -> None:
         """Which adapters are trained next, by their places, and how far."""

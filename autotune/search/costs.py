@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from autotune.search.rungs import AdapterState, Costs, Rung
 from autotune.trials import TrialRecord
+from objectives.base import split_device
 from search_spaces.deploy import DeployParams
 
 #: Of a trial's stages those that it is made of itself; the others are measured once a deploy point.
@@ -55,7 +56,8 @@ def learned_costs(
     judged = [r.judge_s for a in adapters for r in a.rungs if r.judge_s > 0]
     by_label: dict[str, list[float]] = {}
     for record in records:
-        own = [record.stages[name] for name in _OWN_STAGES if name in record.stages and name not in _shared(record)]
+        own = [stage for name, stage in record.stages.items()
+               if split_device(name)[0] in _OWN_STAGES and not _shared(record, name)]
         seconds = sum(stage["seconds"] for stage in own if not stage["cached"])
         if seconds > 0:
             by_label.setdefault(record.deploy.label, []).append(seconds)
@@ -91,6 +93,6 @@ def _with_start(rungs: Sequence[Rung]) -> list[tuple[Rung, int]]:
     return list(zip(rungs, [0, *(r.step for r in rungs)], strict=False))
 
 
-def _shared(record: TrialRecord) -> Mapping[str, str]:
-    """Stages of the deploy point that a trial lists without having made them."""
-    return {"probe": "base"} if record.on_base else {}
+def _shared(record: TrialRecord, stage: str) -> bool:
+    """Whether a stage is the deploy point's, which the trial lists without having made it."""
+    return bool(record.on_base) and split_device(stage)[0] == "probe"

@@ -8,7 +8,7 @@ from typing import Literal
 from autotune.constraints import Constraint, resolve_all
 from autotune.errors import ConfigError, Problem
 from autotune.pareto import Direction
-from objectives.base import is_answers
+from objectives.base import is_answers, name_of
 from objectives.latency import VALUES
 from search_spaces.adapter import AdapterParams
 
@@ -79,4 +79,4 @@ class Limits:
 
     def _adapters(self, key: str) -> bool:
         """Whether an objective's value is the adapter's, and not that of the deploy point alone."""
-        return is_answers(key) or (self._from_rows and key.partition(".")[0] in VALUES)
+        return is_answers(key) or (self._from_rows and name_of(key) in VALUES)

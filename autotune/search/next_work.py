@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from autotune.search.path import Path, paths
-from autotune.search.rungs import Finish, Plan, Propose, Score, State, Stop, Train, Work
+from autotune.search.rungs import Finish, Plan, Propose, Score, State, Stop, Train, Wait, Work
 from autotune.search.settling import settled, where_stopped
 from autotune.search.view import View
 
@@ -49,28 +49,40 @@ class Option:
 
 
 def next_work(state: State, plan: Plan) -> Work:
-    """What to do next. Call it anew after each piece of work, with what came of it in ``state``."""
+    """What to do next. Call it anew after each piece of work, with what came of it in ``state``.
+
+    With several workers, call it for each that is free, with the pieces in flight in ``state``: it gives one that goes
+    beside them. What ends the search ends it once they have ended: `Wait` until then.
+    """
     if over := _over(state, plan):
-        return Finish(over)
+        return _end(state, over)
     view = View.of(state, plan)
     if decided := settled(view):
         return decided
     possible = list(_options(view))
     fitting = [o for o in possible if view.fits(o.work)]
     if not fitting:
-        return Finish(_why_none(view, bool(possible)))
+        return _end(state, _why_none(view, bool(possible)))
     best = max(fitting, key=lambda o: o.order)
     if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
         if len(view.finished) >= ENOUGH_FINISHED:
-            return Finish(idle)
+            return _end(state, idle)
         # What rungs are worth is told by adapters that were scored; whichever is nearest to that comes first.
         best = max(fitting, key=lambda o: (_nearness(o.work), o.order))
-    return (_not_worth_it(view, best) if isinstance(best.work, Train) else None) or best.work
+    if isinstance(best.work, Train) and (stop := _not_worth_it(view, best)):
+        return Wait() if state.in_flight else stop  # what is in flight may still change what is worth doing
+    return best.work
+
+
+def _end(state: State, reason: str) -> Work:
+    """What is in flight may still change what is worth doing."""
+    return Wait() if state.in_flight else Finish(reason)
 
 
 def _over(state: State, plan: Plan) -> str | None:
     budget, spent = plan.budget, state.spent
-    if budget.trials is not None and spent.trials >= budget.trials:
+    begun = sum(isinstance(work, Score) for work in state.in_flight)
+    if budget.trials is not None and spent.trials + begun >= budget.trials:
         return f"the budget of {budget.trials} trials is used up"
     if budget.time_s is not None and spent.seconds + plan.costs.reserve >= budget.time_s:
         return f"the time budget of {budget.time_s:.0f} s is used up"
@@ -78,18 +90,14 @@ def _over(state: State, plan: Plan) -> str | None:
 
 
 def _options(view: View) -> Iterator[Option]:
-    if view.alive and not view.finished:
-        # The first adapters, the best guess there is, go to their end before any other is begun: a front from the
-        # start, and what rungs tell of an end is learned by having seen one.
-        fresh = 0
-    else:
-        starting = len(view.alive) + len(view.ended) < FIRST
-        fresh = view.fresh() if starting or _waiting(view) < REDUCTION * max(1, _gone_on(view)) else 0
-        if fresh and starting and view.fits(Propose(fresh)):
-            yield from _scores(view)
-            yield _propose(view, fresh)
-            return
-    ways = paths(view)
+    ways = _free(view)
+    starting = len(view.alive) + len(view.ended) < FIRST
+    wanted = starting or _waiting(view) < REDUCTION * max(1, _gone_on(view))
+    fresh = view.fresh() if wanted and not _first_on_its_way(view, ways) else 0
+    if fresh and starting and view.fits(Propose(fresh)):
+        yield from _scores(view)
+        yield _propose(view, fresh)
+        return
     if beginning := [n for n, p in ways.items() if p.rung == 0 and not view.trained(n)]:
         # What was proposed is begun before anything else: its first rung is what the proposal was counted on.
         work = Train(tuple(beginning[:view.plan.width]), _last(view) if _only(view) else 0)
@@ -102,13 +110,26 @@ def _options(view: View) -> Iterator[Option]:
         yield _propose(view, fresh)
 
 
+def _free(view: View) -> dict[int, Path]:
+    """The ways of adapters that no worker trains on just now."""
+    return {number: path for number, path in paths(view).items() if number not in view.training}
+
+
+def _first_on_its_way(view: View, ways: Mapping[int, Path]) -> bool:
+    """Whether nothing was scored yet, and an adapter that may be waits for a worker: the first ones, the best guess
+    there is, go to their end before others are begun. That gives a front from the start, and what rungs tell of an
+    end is learned by seeing one."""
+    return not view.finished and (bool(ways) or any(view.open_points(n) for n in view.at_last_rung))
+
+
 def _waiting(view: View) -> int:
-    return sum(len(a.rungs) <= 1 < len(view.plan.rungs) for a in view.alive)
+    """Adapters that were not trained past their first rung, nor are."""
+    return sum(len(a.rungs) <= 1 < len(view.plan.rungs) and a.number not in view.going_on for a in view.alive)
 
 
 def _gone_on(view: View) -> int:
-    """Adapters that were trained past their first rung."""
-    return sum(len(a.rungs) > 1 for a in view.state.adapters)
+    """Adapters that were trained past their first rung, or are."""
+    return sum(len(a.rungs) > 1 or a.number in view.going_on for a in view.state.adapters)
 
 
 def _only(view: View) -> bool:

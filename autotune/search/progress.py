@@ -20,16 +20,15 @@ def adapter_states(
     proposed: Sequence[Proposed], records: Sequence[TrialRecord], points: Sequence[DeployParams], examples: int,
     timed: bool = True,
 ) -> tuple[AdapterState, ...]:
-    """What is known of every adapter, in the order of the proposals. ``points`` are those that are searched,
-    ``examples`` the training rows. Where it is not ``timed`` the seconds that rungs took are left out: what is tried
-    next then does not depend on them."""
+    """What is known of every adapter, in the order of the proposals, of trials those that have ended. ``points`` are
+    those that are searched, ``examples`` the training rows. Where it is not ``timed`` the seconds that rungs took are
+    left out: what is tried next then does not depend on them."""
     labels = {point: point.label for point in points}
     scored: dict[AdapterParams, dict[str, Outcome]] = {}
     for record in records:
-        if record.deploy in labels and not record.interrupted:
+        if record.deploy in labels and not record.interrupted and record.state != "RUNNING":
             values = {} if record.state == "FAILED" else {key: m.value for key, m in record.values.items()}
-            state = record.state if record.state != "RUNNING" else "FAILED"
-            scored.setdefault(record.adapter, {})[labels[record.deploy]] = Outcome(state, values)
+            scored.setdefault(record.adapter, {})[labels[record.deploy]] = Outcome(record.state, values)
 
     def rungs(found: Proposed) -> tuple[Rung, ...]:
         return found.rungs if timed else tuple(replace(r, seconds=0.0, judge_s=0.0) for r in found.rungs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -38,6 +39,7 @@ _EXPECTED = "expected"
 _WARM = "warm_start"
 _RUNGS = "rungs"
 _SKIPPED = "skipped"
+_PROXY_ANSWERS_S = 20.0
 
 
 ProposedState = Literal["begun", "complete", "stopped", "failed"]
@@ -282,16 +284,45 @@ def read_study(database: Path, name: str) -> tuple[list[str], list[Known]]:
 def open_study(
     database: str, name: str, directions: Sequence[Direction], metric_names: Sequence[str]
 ) -> optuna.Study:
-    """The study of that name in the database, made if it is not there."""
+    """The study of that name in the database, made if it is not there. Raises what the database's driver raises."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        storage=database, study_name=name, directions=list(directions), load_if_exists=True
+        storage=_storage(database), study_name=name, directions=list(directions), load_if_exists=True
     )
     if study.metric_names != list(metric_names):
         with warnings.catch_warnings():  # Optuna calls the names experimental
             warnings.simplefilter("ignore")
             study.set_metric_names(list(metric_names))
     return study
+
+
+def reach(database: str) -> None:
+    """Raises what the database's driver raises where it cannot be opened."""
+    if not database.startswith("sqlite"):
+        _storage(database)
+
+
+def copy_studies(database: str, names: Mapping[str, str], file: Path) -> None:
+    """The studies of a database, by their names there and in the copy, into an SQLite file, whole or not at all."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    for there, here in names.items():
+        optuna.copy_study(from_study_name=there, from_storage=_storage(database), to_study_name=here,
+                          to_storage=f"sqlite:///{beside}")
+    beside.replace(file)
+
+
+def _storage(database: str) -> str | optuna.storages.BaseStorage:
+    with warnings.catch_warnings():  # Optuna calls its proxy experimental
+        warnings.simplefilter("ignore")
+        if proxy := re.fullmatch(r"grpc://(.*):(\d+)/?", database):
+            storage = optuna.storages.GrpcStorageProxy(host=proxy[1], port=int(proxy[2]))
+            storage.wait_server_ready(timeout=_PROXY_ANSWERS_S)
+            return storage
+    if database.startswith("sqlite"):
+        return database
+    # A server may close a connection that was idle while an adapter trained.
+    return optuna.storages.RDBStorage(database, engine_kwargs={"pool_pre_ping": True})
 
 
 def fixed_ask(

@@ -69,11 +69,16 @@ class AdapterState:
 
 @dataclass(frozen=True)
 class State:
-    """Everything that is stored of a search. ``exhausted``: the space holds no adapter that was not proposed yet."""
+    """Everything that is stored of a search. ``exhausted``: the space holds no adapter that was not proposed yet.
+
+    ``in_flight``: pieces of work that were begun and have not ended, with several workers. Nothing of what will come
+    of them is in ``adapters``, nor in ``spent``.
+    """
 
     adapters: tuple[AdapterState, ...]
     exhausted: bool
     spent: Spent
+    in_flight: tuple[Work, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,10 +160,15 @@ class Skip:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """Begin nothing before one of the pieces in flight has ended."""
+
+
+@dataclass(frozen=True)
 class Finish:
     """End the search; ``reason`` is a sentence for people."""
 
     reason: str
 
 
-Work = Propose | Train | Score | Stop | Skip | Finish
+Work = Propose | Train | Score | Stop | Skip | Wait | Finish

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autotune import answers, stats
-from autotune.errors import AssemblyError, ScoreError, StageError
+from autotune.errors import AssemblyError, ScoreError
 from autotune.pipeline import stages
 from autotune.pipeline.template_params import template_params
 from autotune.preparation import Prepared
@@ -17,23 +19,20 @@ from autotune.questions import (
     Questions,
     Reference,
     answers_task,
-    latency_task,
     probe_request,
-    room_for,
     row_order,
-    screening_seconds,
     stopping,
-    target_fingerprint,
 )
 from autotune.run_folder import RunFolder, link_tree
 from autotune.search.sequential import stop_rule
+from autotune.search.timing import Timer, info_of
 from autotune.stats import Measurement
 from autotune.storage import keys
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry, Key
+from autotune.targets.several import Site, site
 from autotune.trials import Scored, Screened, StageRecord, Stopped
 from objectives.base import MB, OBJECTIVES
-from objectives.size import size_bytes
 from search_spaces.deploy import DeployParams
 
 _MAX_CHECKED_PROMPTS = 8
@@ -45,22 +44,25 @@ class Scorer:
 
     def __init__(
         self, prepared: Prepared, questions: Questions, run: StageRunner, folder: RunFolder,
-        machine: Mapping[str, Any],
+        machine: Mapping[str, Any], further: Sequence[Site] = (),
     ) -> None:
+        """``machine`` is what of the target stored measurements depend on, ``further`` where else is measured."""
         self._at = prepared
         self._ask = questions
         self._run = run
         self._folder = folder
-        self._target = target_fingerprint(prepared.target, machine)
+        self._sites = (site("", run.device, prepared.target, machine), *further)
+        self._timer = Timer(prepared, questions, run, self._sites, self._point, self._point_key)
         self._order = row_order(prepared.data)
         self._screened: dict[DeployParams, Screened] = {}
         self._links: dict[Key, Entry] = {}
+        self._linking: dict[Key, threading.Lock] = defaultdict(threading.Lock)  # the reference is wanted by every trial
         self._forgotten: set[Key] = set()
 
     @property
-    def target(self) -> Mapping[str, Any]:
-        """The target's fingerprint, as measurements are named by it."""
-        return self._target
+    def sites(self) -> tuple[Site, ...]:
+        """Where is measured: the target, then the study's further devices."""
+        return self._sites
 
     def held(self) -> tuple[bool, int]:
         """Whether the store has every template of the deploy points, and how many of the points."""
@@ -70,21 +72,18 @@ class Scorer:
         return whole, sum(store.get(self._point_key(p)) is not None for p in at.points)
 
     def screen(self, point: DeployParams) -> Screened:
-        """Measure the base's own artifact: what does not depend on the adapter. Raises StageError.
+        """Measure the base's own artifact on every device: what does not depend on the adapter. Raises StageError.
 
         Where requests are the rows' own, their latency is the adapter's, and only the size is known here.
         """
-        at, ask = self._at, self._ask
         entry = self._point(point)
-        size = {"size_mb": _size(_info(entry))}
-        if at.workload.from_rows:
-            self._screened[point] = Screened(point, size, {"point": _record(entry)})
+        size, made = {"size_mb": _size(info_of(entry.path))}, {"point": _record(entry)}
+        if self._at.workload.from_rows:
+            self._screened[point] = Screened(point, size, made)
             return self._screened[point]
-        probe = self._timed(entry.key, entry.path, point, by_turns=point != at.pace)
-        result, _ = answers.load(probe.path)
-        values = answers.system_measurements(result, ask.asked, ask.confidence) | size
-        self._screened[point] = Screened(point, values, {"point": _record(entry), "probe": _record(probe)},
-                                         answers.timed(result, ask.asked, ask.confidence, at.pace.label))
+        found = self._timer.times(entry.key, entry.path, point, by_turns=point != self._at.pace)
+        made |= {name: _record(probe) for name, probe in found.entries.items()}
+        self._screened[point] = Screened(point, {**found.values, **size}, made, found.timed, found.elsewhere)
         return self._screened[point]
 
     def score(self, adapter: Entry | None, point: DeployParams, needed: int | None = None) -> Scored:
@@ -97,13 +96,12 @@ class Scorer:
         artifact = self._key(adapter, point)
         made: dict[str, Entry] = {}
         values: dict[str, Measurement] = {}
-        timed = None
+        own = None
         if adapter is not None and at.workload.from_rows:
             folder = self._taken(adapter, point, artifact, made)
-            made["probe"] = probe = self._timed(artifact, folder, point)
-            own, _ = answers.load(probe.path)
-            values |= answers.system_measurements(own, ask.asked, ask.confidence)
-            timed = answers.timed(own, ask.asked, ask.confidence, at.pace.label)
+            own = self._timer.times(artifact, folder, point)
+            made |= own.entries
+            values |= own.values
         elif adapter is not None:
             values |= self._screened[point].values
         entry = self._answers(adapter, point, artifact, needed, made)
@@ -124,7 +122,7 @@ class Scorer:
         on_base = set(self._screened[point].values) - {"size_mb"} if timed_on_base else set()
         shared = self._screened[point].stages if timed_on_base else {}
         return Scored(values, {**shared, **{n: _record(e) for n, e in made.items()}}, artifact, frozenset(on_base),
-                      stopped, timed, told)
+                      stopped, own.timed if own else None, told, own.elsewhere if own else {})
 
     def check_reference(self) -> Mapping[str, Any]:
         """Export the untrained base at the highest precision and hold its logits against PyTorch's.
@@ -137,7 +135,7 @@ class Scorer:
 
         def artifact() -> tuple[Path, int]:
             entry = self._point(at.reference)
-            return entry.path / stages.ARTIFACT_FOLDER, _info(entry)["min_generator_length"]
+            return entry.path / stages.ARTIFACT_FOLDER, info_of(entry.path)["min_generator_length"]
 
         step = max(1, len(at.data.valid) // _MAX_CHECKED_PROMPTS)
         prompts = [e.prompt for e in at.data.valid[::step][:_MAX_CHECKED_PROMPTS]]
@@ -155,19 +153,9 @@ class Scorer:
         folder = self._taken(adapter, point, self._key(adapter, point), {})
         return folder / stages.ARTIFACT_FOLDER
 
-    def beside(self, size: int, point: DeployParams) -> tuple[Reference | None, bool]:
-        """The untrained base's artifact at ``point``, to time another one of ``size`` bytes by turns with, and whether
-        both may be open at once; None where there is no memory for it, or where it cannot be built."""
-        try:
-            entry = self._point(point)
-        except StageError:
-            return None, True
-        info = _info(entry)
-        available = self._run.device.memory_available()
-        room = "both" if available is None else room_for(size, info["size_bytes"], available)
-        if room == "none":
-            return None, True
-        return Reference(entry.path / stages.ARTIFACT_FOLDER, info["min_generator_length"]), room == "both"
+    def beside(self, at: Site, size: int, point: DeployParams) -> tuple[Reference | None, bool]:
+        """What an artifact may be timed by turns with on a device (`Timer.beside`)."""
+        return self._timer.beside(at, size, point)
 
     def keep(self, adapter: Entry, point: DeployParams, name: str) -> None:
         """The artifact into the run folder under ``name``, made again if the store has it no more."""
@@ -192,17 +180,17 @@ class Scorer:
     ) -> Entry:
         at, ask = self._at, self._ask
         task = answers_task(at.data, ask, self._order)
-        whole = keys.probe("answers", artifact, [task], self._target, "screen")
+        whole = keys.probe("answers", artifact, [task], self._sites[0].fingerprint, "screen")
         key = whole
         if needed is not None and self._run.store.get(whole) is None:
             rule = stop_rule(len(at.data.valid), needed, ask.stop_error)
             if rule:
                 task = stopping(task, at.data, self._order, rule)
-                key = keys.probe("answers", artifact, [task], self._target, "screen")
+                key = keys.probe("answers", artifact, [task], self._sites[0].fingerprint, "screen")
 
         def request() -> tuple[Mapping[str, Any], int]:
             folder = self._taken(adapter, point, artifact, made)
-            info = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
+            info = info_of(folder)
             asked = probe_request(folder / stages.ARTIFACT_FOLDER, at.target, info["min_generator_length"], [task])
             return asked, info["size_bytes"]
 
@@ -211,29 +199,6 @@ class Scorer:
         if key != whole and answers.load(entry.path)[0].stopped_after is None:
             self._run.copy("answers", whole, entry)  # it got to the end, so it holds for whoever needs all rows
         return entry
-
-    def _timed(self, artifact: Key, folder: Path, point: DeployParams, by_turns: bool = False) -> Entry:
-        """The latency of an artifact, ``by_turns`` with that of the base's own at the smallest point."""
-        at, ask = self._at, self._ask
-        named = keys.timed_task(latency_task(at.data, at.workload, ask, max_seconds=0),
-                                self._point_key(at.pace) if by_turns else None)
-        key = keys.probe("probe", artifact, [named], self._target, "screen")
-
-        def request() -> tuple[Mapping[str, Any], int]:
-            info = json.loads((folder / stages.INFO_FILE).read_text(encoding="utf-8"))
-            task = self._latency_task(info["size_bytes"], by_turns)
-            asked = probe_request(folder / stages.ARTIFACT_FOLDER, at.target, info["min_generator_length"], [task])
-            return asked, info["size_bytes"]
-
-        return self._run.measurement("probe", key, request, f"measuring {point.label}", timed=True)
-
-    def _latency_task(self, size: int, by_turns: bool) -> Mapping[str, Any]:
-        """For an artifact of ``size`` bytes, with the reference where there is memory for it."""
-        at, ask = self._at, self._ask
-        reference, resident = self.beside(size, at.pace) if by_turns else (None, True)
-        sizes = (size, size_bytes(reference.artifact)) if reference else (size,)
-        return latency_task(at.data, at.workload, ask, max_seconds=screening_seconds(*sizes), reference=reference,
-                            resident=resident)
 
     def _point_key(self, point: DeployParams) -> Key:
         at = self._at
@@ -258,8 +223,9 @@ class Scorer:
         """The artifact's folder: the point's own, or a link of ours that stays whole if another run frees it."""
         if adapter is None:
             return self._point(point).path
-        if key not in self._links:
-            self._links[key] = self._link(adapter, point, key)
+        with self._linking[key]:
+            if key not in self._links:
+                self._links[key] = self._link(adapter, point, key)
         made["assemble"] = self._links[key]
         return self._folder.scratch / "artifact" / key.digest
 
@@ -285,11 +251,6 @@ class Scorer:
 
 def _record(entry: Entry) -> StageRecord:
     return StageRecord(str(entry.key), round(entry.seconds, 3), entry.cached)
-
-
-def _info(entry: Entry) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads((entry.path / stages.INFO_FILE).read_text(encoding="utf-8"))
-    return found
 
 
 def _size(info: Mapping[str, Any]) -> Measurement:

@@ -9,7 +9,8 @@ from autotune.errors import StageError
 from autotune.pareto import Candidate, Miss, nearest_miss
 from autotune.report.wording import show
 from autotune.search.scoring import Scorer
-from autotune.trials import Dropped, Screened, Screening
+from autotune.trials import Dropped, Screened, Screening, Timed
+from objectives.base import name_of, split_device
 from objectives.latency import VALUES
 from search_spaces.deploy import DeployParams
 
@@ -31,8 +32,10 @@ def screen(
             last = error
             dropped.append(Dropped(point, f"{error.stage}: {error.reason}"))
         else:
-            if found.timed and found.timed.steadiness.state != "steady":
-                say(f"the latency of {point.label} is not steady: {found.timed.steadiness.sentence()}")
+            for device, timed in _timings(found).items():
+                if timed.steadiness.state != "steady":
+                    where = f" on {device}" if device else ""
+                    say(f"the latency of {point.label}{where} is not steady: {timed.steadiness.sentence()}")
             reasons = broken(found, constraints)
             if not reasons:
                 kept.append(found)
@@ -50,16 +53,22 @@ def broken(found: Screened, constraints: Sequence[Constraint]) -> list[str]:
     A latency from a machine that was disturbed or drifting is no evidence against it.
     """
     sentences = []
-    unsteady = found.timed is not None and found.timed.steadiness.state != "steady"
+    unsteady = {device for device, timed in _timings(found).items() if timed.steadiness.state != "steady"}
     for constraint in constraints:
         value = found.values.get(constraint.objective)
-        if unsteady and constraint.objective.partition(".")[0] in VALUES:
+        plain, device = split_device(constraint.objective)
+        if device in unsteady and name_of(plain) in VALUES:
             continue
         if value is not None and constraint.verdict(value.low, value.high) == "FAIL":
             unit = f" {value.unit}" if value.unit else ""
-            sentences.append(f"{constraint.objective} is {show(value, True)}{unit} on the base model (n = {value.n}), "
-                             f"where {constraint.expr}")
+            where = f"on {device} with the base model" if device else "on the base model"
+            sentences.append(f"{plain} is {show(value, True)}{unit} {where} (n = {value.n}), where {constraint.expr}")
     return sentences
+
+
+def _timings(found: Screened) -> dict[str, Timed]:
+    """By device; the target's name is empty."""
+    return {**({"": found.timed} if found.timed else {}), **found.elsewhere}
 
 
 def _miss(dropped: Sequence[Dropped], constraints: Sequence[Constraint]) -> Miss | None:

@@ -16,6 +16,8 @@ CALIBRATED = 2
 def settled(view: View) -> Stop | Skip | None:
     """The first adapter that cannot reach the limits or the front within its uncertainty, or pair that cannot."""
     for adapter in view.alive:
+        if adapter.number in view.training:
+            continue
         if len(adapter.rungs) == len(view.plan.rungs):
             if view.plan.skips and (skipped := _skip(view, adapter)):
                 return skipped

@@ -8,12 +8,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from optuna import Study
 from optuna.trial import Trial
 
 from autotune import predictions
 from autotune.config import StudyConfig
 from autotune.constraints import Constraint, total_violation
 from autotune.errors import ProbeError, StageError, StudyError
+from autotune.pareto import Direction
 from autotune.preparation import Prepared
 from autotune.report import dashboard
 from autotune.report.outcome import Outcome, judge
@@ -22,15 +24,17 @@ from autotune.run_folder import RunFolder
 from autotune.search import schedule
 from autotune.search.baseline import Baseline, measure_baseline
 from autotune.search.costs import learned_costs
+from autotune.search.crew import Crew, Piece
+from autotune.search.database import Database, database_of, opening
 from autotune.search.front_artifacts import FrontArtifacts
 from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
 from autotune.search.next_work import next_work
 from autotune.search.planning import Planner
 from autotune.search.progress import adapter_states, curve_json, seconds_left
-from autotune.search.proposals import Proposals, Proposed, open_study
+from autotune.search.proposals import Proposals, Proposed, copy_studies, open_study
 from autotune.search.repeats import Repeated, best_of_each, repeat
-from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Work
+from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Wait, Work
 from autotune.search.scoring import Scorer
 from autotune.search.telling import expected
 from autotune.search.ties import front_ties
@@ -54,24 +58,29 @@ class StudyLoop:
         self, config: StudyConfig, prepared: Prepared, screened: Sequence[Screened], run: StageRunner, scorer: Scorer,
         folder: RunFolder, terminal: Terminal, budget: schedule.Budget, limits: Limits, started: float,
         width: int = 1, certifying: Callable[[float, float], float] = lambda latency_ms, row_s: 0.0,
+        database: Database | None = None,
     ) -> None:
         """``started`` is the monotonic time at which one unbroken process would have begun; for ``width`` and
-        ``certifying`` see `Planner`."""
+        ``certifying`` see `Planner`. ``database`` is that of the run folder unless another is given.
+
+        Raises:
+            ConfigError: the database cannot be opened.
+        """
         self._screened = {s.point: s for s in screened}
         self._points = schedule.scoring_order(list(self._screened), {s.point: _row_cost(s) for s in screened})
         self._config, self._at, self._run, self._scorer = config, prepared, run, scorer
         self._folder, self._terminal, self._budget, self._limits = folder, terminal, budget, limits
         self._started = started
-        database = f"sqlite:///{folder.database}"
+        self._database = database or database_of(folder, None, config.file.name)
         keys = [key for key, _ in config.objectives]
-        visible = open_study(database, config.file.name, [o.direction for _, o in config.objectives], keys)
+        visible = self._open(self._database.name, [o.direction for _, o in config.objectives], keys)
         self._ledger = Ledger(visible, prepared.points, keys, limits.now)
         self._adapter_keys = schedule.adapter_objectives(
             config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)
         known = {**OBJECTIVES, **config.measured()}
         directions = [known[key].direction for key in self._adapter_keys for _ in (0, 1)]
         self._told = [f"{key} at the {end}" for key in self._adapter_keys for end in ("largest", "smallest")]
-        study = open_study(database, dashboard.proposals_name(config.file.name), directions, self._told)
+        study = self._open(dashboard.proposals_name(self._database.name), directions, self._told)
         self._proposals = Proposals(study, config.space, config.file.seed)
         self._proposals.annotate(dashboard.proposal_words(config.file))
         for params, values in self._proposals.baselines():
@@ -85,8 +94,12 @@ class StudyLoop:
                                 lambda rows: {p: scorer.point(p) for p in self._planner.judged_points(rows)})
         self._artifacts = FrontArtifacts(scorer, folder, terminal, self.records, self.outcome, self.adapter)
         self._by_label = {point.label: point for point in self._points}
-        self._exhausted = False
+        self._exhausted, self._workers = False, run.count
         self._failures: list[tuple[str, str]] = []
+
+    def _open(self, name: str, directions: Sequence[Direction], metrics: Sequence[str]) -> Study:
+        with opening(self._database):
+            return open_study(self._database.url, name, directions, metrics)
 
     def records(self) -> list[TrialRecord]:
         return self._ledger.records()
@@ -94,6 +107,17 @@ class StudyLoop:
     def annotate(self, document: Mapping[str, Any]) -> None:
         """Let those who open study.db read where the study is; ``document`` is results.json."""
         self._ledger.annotate(dashboard.visible_words(self._config.file, document))
+
+    def keep_copy(self) -> None:
+        """Leave the studies of a shared database in the run folder too, where reports and people look for them."""
+        if self._database.copy:
+            here = self._config.file.name
+            names = {self._database.name: here,
+                     dashboard.proposals_name(self._database.name): dashboard.proposals_name(here)}
+            try:
+                copy_studies(self._database.url, names, self._database.copy)
+            except OSError as error:  # such as a full disk: the studies themselves are whole
+                self._terminal.warn(f"{self._database.copy} could not be written: {error.strerror or error}")
 
     def wall_s(self) -> float:
         return time.monotonic() - self._started
@@ -136,14 +160,18 @@ class StudyLoop:
         for begun in self._proposals.adapters():
             if begun.running:  # its last score may be the last thing that an ended process wrote
                 self._conclude(begun.number)
-        while True:
-            state = self._state()
-            plan = self._plan(state)
-            self._say_plan(state, plan)
-            work = next_work(state, plan)
-            if isinstance(work, Finish):
-                return work.reason
-            self._do(work, state, plan, on_trial)
+        with Crew(self._workers, self._run.working, self._run.stop) as crew:
+            while True:
+                state = self._state(in_flight=crew.in_flight)
+                plan = self._plan(state)
+                self._say_plan(state, plan)
+                work = next_work(state, plan)
+                if isinstance(work, Finish):
+                    return work.reason
+                if not isinstance(work, Wait):
+                    crew.start(work, self._piece(work, state, plan, on_trial))
+                if crew.full or isinstance(work, Wait):
+                    crew.wait()
 
     def keep_front(self) -> dict[int, str]:
         """The front's artifacts into the run folder, every other one off the disk; number → folder name."""
@@ -157,16 +185,16 @@ class StudyLoop:
         """Every adapter proposed, with its rungs and what became of it."""
         return self._proposals.adapters()
 
-    def _do(self, work: Work, state: State, plan: Plan, on_trial: Callable[[], Any]) -> None:
-        """One piece of work; its results are in the databases when this returns."""
+    def _piece(self, work: Work, state: State, plan: Plan, on_trial: Callable[[], Any]) -> Piece:
+        """One piece of work; its results are in the databases when this ends."""
         match work:
             case Propose(count):
                 if not self._proposals.propose(count, expected(state, plan, self._adapter_keys)):
                     self._exhausted = True
             case Train(numbers, rung):
-                self._train([a for a in state.adapters if a.number in numbers], rung, on_trial)
+                yield from self._train([a for a in state.adapters if a.number in numbers], rung, on_trial)
             case Score(number, label):
-                self._score(_adapter(state, number), self._by_label[label], on_trial)
+                yield from self._score(_adapter(state, number), self._by_label[label], on_trial)
                 self._conclude(number)
             case Stop(number, reason):
                 self._terminal.stopped(self._place(number), reason)
@@ -177,19 +205,21 @@ class StudyLoop:
                 self._proposals.note_skip(self._proposals.trial(number), label, reason)
                 self._conclude(number)
 
-    def _state(self, timed: bool = False) -> State:
+    def _state(self, timed: bool = False, in_flight: tuple[Work, ...] = ()) -> State:
         adapters = adapter_states(self._proposals.adapters(), self.records(), self._points, len(self._at.data.train),
                                   timed or self._budget.time_s is not None)
-        counted = sum(not r.interrupted for r in self.records())
+        counted = sum(not r.interrupted and r.state != "RUNNING" for r in self.records())
         spent = schedule.Spent(len(adapters), counted, self.wall_s())
-        return State(adapters, self._exhausted or len(adapters) >= self._config.space.adapter_count(), spent)
+        exhausted = self._exhausted or len(adapters) >= self._config.space.adapter_count()
+        return State(adapters, exhausted, spent, in_flight)
 
     def _plan(self, state: State) -> Plan:
         return self._planner.plan(state, self.records(), self.outcome().selected)
 
-    def _train(self, adapters: Sequence[AdapterState], rung: int, on_trial: Callable[[], Any]) -> None:
+    def _train(self, adapters: Sequence[AdapterState], rung: int, on_trial: Callable[[], Any]) -> Piece:
         self._terminal.training([(self._place(a.number), a.params) for a in adapters], self._rungs[rung])
-        for adapter, found in zip(adapters, self._trainer.train(adapters, rung), strict=True):
+        trained = yield lambda: self._trainer.train(adapters, rung)
+        for adapter, found in zip(adapters, trained, strict=True):
             proposal = self._proposals.trial(adapter.number)
             if isinstance(found, StageError):
                 self._lost(proposal, adapter.params, found, on_trial)
@@ -204,46 +234,54 @@ class StudyLoop:
     ) -> None:
         """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells.
 
-        Where a process died after it had told so, before the proposal was ended, it is told already.
+        Where a process died after it had told so, before the proposal was ended, it is told already; or where another
+        of its pairs came to the same meanwhile.
         """
         if not any(r.adapter == params and r.state == "FAILED" and not r.interrupted for r in self.records()):
             self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
-        self._proposals.fail(proposal, error.reason)
+        if any(p.running for p in self._proposals.adapters() if p.number == proposal.number):
+            self._proposals.fail(proposal, error.reason)
 
-    def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> None:
+    def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> Piece:
         """Score the adapter at the highest precision where limits are relative to the best one there."""
         if self._limits.need_tuned and params not in self._noted:
-            scored = self._scorer.score(entry, self._at.reference)
-            values = {key: m.value for key, m in scored.values.items()}
-            self._proposals.note_baseline(proposal, values, self._adapter_keys)
-            self._limits.learn_tuned(params, values)
-            self._noted.add(params)
+            scored = yield lambda: self._scorer.score(entry, self._at.reference)
+            if params not in self._noted:  # by another of its trials meanwhile
+                values = {key: m.value for key, m in scored.values.items()}
+                self._proposals.note_baseline(proposal, values, self._adapter_keys)
+                self._limits.learn_tuned(params, values)
+                self._noted.add(params)
         if unresolved := self._limits.unresolved():
             raise StudyError(f"{unresolved}: the baseline has no such value, so the limit cannot be held")
 
-    def _score(self, adapter: AdapterState, point: DeployParams, on_trial: Callable[[], Any]) -> None:
+    def _score(self, adapter: AdapterState, point: DeployParams, on_trial: Callable[[], Any]) -> Piece:
         proposal, params = self._proposals.trial(adapter.number), adapter.params
-        self._terminal.scoring(self._place(adapter.number), params)
+        if self._workers == 1:  # of several, one at a time has its heading: when it ends
+            self._terminal.scoring(self._place(adapter.number), params)
         try:
-            entry = self.adapter(params)
-            self._learn_baseline(proposal, params, entry)
+            entry = yield lambda: self.adapter(params)
+            yield from self._learn_baseline(proposal, params, entry)
         except StageError as error:
             self._lost(proposal, params, error, on_trial)
             return
-        trial = self._ledger.begin(proposal, params, point)
+        trial, needed = self._ledger.begin(proposal, params, point), self._needed(point)
         try:
-            scored = self._scorer.score(entry, point, self._needed(point))
+            scored = yield lambda: self._scorer.score(entry, point, needed)
             missing = [key for key in self._config.measured() if key not in scored.values]
             if missing and not scored.stopped:
                 raise ProbeError(f"{', '.join(missing)} was not measured; no limit on it can be held")
         except StageError as error:
+            self._terminal.scoring(self._place(adapter.number), params)
             self._failed(trial, error, on_trial)
             return
         self._failures.clear()
-        if scored.timed and scored.timed.steadiness.state != "steady":
-            self._terminal.warn(f"trial {trial.number}'s latency is in doubt: {scored.timed.steadiness.sentence()}")
+        for device, timed in {"": scored.timed, **scored.elsewhere}.items():
+            if timed and timed.steadiness.state != "steady":
+                where = f" on {device}" if device else ""
+                self._terminal.warn(f"trial {trial.number}'s latency{where} is in doubt: {timed.steadiness.sentence()}")
         self._write(trial, adapter, entry, point, scored)
         self._artifacts.drop_others()
+        self._terminal.scoring(self._place(adapter.number), params)
         self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
         on_trial()
 

@@ -57,6 +57,16 @@ class View:
         return len(self.adapter(number).rungs)
 
     @cached_property
+    def training(self) -> frozenset[int]:
+        """Adapters that a worker trains on just now."""
+        return frozenset(n for work in self.state.in_flight if isinstance(work, Train) for n in work.numbers)
+
+    @cached_property
+    def going_on(self) -> frozenset[int]:
+        """Of those, the ones that are trained past their first rung."""
+        return frozenset(n for w in self.state.in_flight if isinstance(w, Train) and w.rung for n in w.numbers)
+
+    @cached_property
     def at_last_rung(self) -> tuple[int, ...]:
         return tuple(a.number for a in self.alive if len(a.rungs) == len(self.plan.rungs))
 
@@ -66,8 +76,9 @@ class View:
         return tuple(a.number for a in self.state.adapters if not np.isnan(self.forecasts.scores(a.number)).all())
 
     def open_points(self, number: int) -> tuple[str, ...]:
-        """Deploy points that an adapter was not scored at, nor skipped."""
-        return tuple(label for label in self.space.labels if label not in self.adapter(number).scored)
+        """Deploy points that an adapter was not scored at, nor skipped, nor is being scored at."""
+        decided, begun = self.adapter(number).scored, self.state.in_flight
+        return tuple(label for label in self.space.labels if label not in decided and Score(number, label) not in begun)
 
     # What is expected
 

@@ -38,15 +38,22 @@ class UnusableError(Exception):
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the entry at ``path``, its shape checked. Raises UnusableError."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return checked_manifest(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UnusableError(f"{MANIFEST} is missing") from None
+    except (OSError, ValueError):
+        raise UnusableError(f"{MANIFEST} cannot be read") from None
+
+
+def checked_manifest(manifest: Any) -> dict[str, Any]:
+    """What a manifest holds, its shape checked. Raises UnusableError."""
+    try:
         if manifest.get("format") != FORMAT:
             raise UnusableError("")
         numbers = (manifest["seconds"], manifest["created"], *(f["size"] for f in manifest["files"].values()))
         texts = (manifest["key"], *(f["sha256"] for f in manifest["files"].values()))
         sound = all(isinstance(n, int | float) for n in numbers) and all(isinstance(t, str) for t in texts)
-    except FileNotFoundError:
-        raise UnusableError(f"{MANIFEST} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise UnusableError(f"{MANIFEST} cannot be read")
@@ -105,6 +112,17 @@ def commit(folder: Path, facts: Mapping[str, Any], known: Mapping[tuple[Inode, i
         if path.is_dir():
             fsync_folder(path)
     manifest = {"format": FORMAT, **facts, "created": time.time(), "files": files}
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+
+
+def adopt(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Make the files in a folder the entry that a manifest made elsewhere tells of, once each is what it says.
+
+    Raises UnusableError.
+    """
+    check_files(folder, manifest, verify=True)
+    for path in folder.rglob("*"):
+        fsync_folder(path) if path.is_dir() else _fsync(path)
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
 
 

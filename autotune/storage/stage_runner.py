@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from autotune import answers
 from autotune.errors import AssemblyError, ExportError, StageError, TrainingError
-from autotune.machine_lock import MachineLock
 from autotune.pipeline import stages
 from autotune.pipeline.base_model import ModelSource
 from autotune.pipeline.packed.job import AdapterJob
@@ -29,7 +29,7 @@ from autotune.storage.several import make_several
 from autotune.storage.store import Entry, Key, Store
 from autotune.targets.device import Device
 from autotune.targets.local import Local
-from autotune.workers import Worker
+from autotune.workers import Workers
 from objectives.result import ProbeResult
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -37,25 +37,52 @@ from search_spaces.deploy import DeployParams
 T = TypeVar("T")
 
 
+class Machine(Protocol):
+    """This machine's lock: a MachineLock, or what stands for it where stages run elsewhere."""
+
+    def working(self) -> AbstractContextManager[None]: ...
+
+    def measuring(self) -> AbstractContextManager[None]: ...
+
+
 class StageRunner:
-    """Every stage of a study as one method each. What a stage raises passes through.
+    """Every stage of a study as one method each. What a stage raises passes through. With several workers as many
+    threads may run stages at once.
 
     While a stage works the machine's lock is held shared, while latency is measured here exclusively: in
     between, waiting for another process's entry included, it is not held. ``device`` is where artifacts are measured.
     """
 
     def __init__(
-        self, store: Store, worker: Worker, folder: RunFolder, terminal: Terminal, machine: MachineLock,
-        device: Device | None = None,
+        self, store: Store, worker: Workers, folder: RunFolder, terminal: Terminal, machine: Machine,
+        device: Device | None = None, further: Sequence[Device] = (),
     ) -> None:
+        """``further`` are the other devices on which `measurement` and `fresh` may be told to measure."""
         self.store = store
         self.device = device or Local()
+        self._devices = (self.device, *further)
         self._worker = worker
         self._folder = folder
         self._terminal = terminal
         self._machine = machine
+        self._on_device = {each.where: threading.Lock() for each in self._devices}
         ends = (e for e in folder.events() if e["event"] == "stage_end" and not e["cached"])
         self._took = {e["stage"]: e["seconds"] for e in ends}
+
+    @property
+    def count(self) -> int:
+        """How many stages may run at a time."""
+        return self._worker.count
+
+    def working(self) -> AbstractContextManager[None]:
+        """For work of this process between stages, while others' may measure."""
+        return self._machine.working()
+
+    def stop(self) -> None:
+        """End every stage that runs; they fail."""
+        for device in self._devices:
+            device.stop()
+        self._worker.close(kill=True)
 
     def base(self, source: ModelSource, fingerprint: Mapping[str, str]) -> Entry:
         """The base model's folder. A folder, and a hub snapshot, are used where they lie."""
@@ -67,21 +94,21 @@ class StageRunner:
             return Entry(keys.base(found, converted=False), path, 0.0, cached=True)
         key = keys.base(found, converted=True)
         entry = self._stored("base", key, "preparing the base model", lambda out, report: self._worker.run(
-            stages.make_base, source, out / "model", on_progress=report, reporting=True))
+            stages.make_base, source, out / "model", on_progress=report, reporting=True, outputs=[out]))
         return replace(entry, path=entry.path / "model")
 
     def data(self, base: Entry, spec: Mapping[str, Any], contents: Mapping[str, str]) -> Entry:
         """Token ids of all splits."""
         key = keys.data(base.key, spec, contents)
         return self._stored("data", key, "tokenizing the data", lambda out, report: self._worker.run(
-            stages.make_data, base.path, out, spec, on_progress=report, reporting=True))
+            stages.make_data, base.path, out, spec, on_progress=report, reporting=True, outputs=[out]))
 
     def adapter(self, base: Entry, data: Entry, params: AdapterParams, seed: int, threads: int | None) -> Entry:
         """A trained adapter."""
         key = keys.adapter(base.key, data.key, params, seed)
         return self._stored("train", key, "training", lambda out, report: self._worker.run(
             stages.make_adapter, base.path, data.path / stages.DATA_FILE, params, out, seed, threads,
-            error=TrainingError, on_progress=report, reporting=True))
+            error=TrainingError, on_progress=report, reporting=True, kind="train", outputs=[out]))
 
     def rungs(
         self, base: Entry, data: Entry, jobs: Sequence[RungJob], threads: int | None
@@ -97,7 +124,8 @@ class StageRunner:
         def train(folders: Mapping[Key, Path], report: Report) -> list[float | TrainingError]:
             work = [self._adapter_job(base, data, named[key], out) for key, out in folders.items()]
             return self._worker.run(stages.make_adapters, base.path, data.path / stages.DATA_FILE, work, threads,
-                                    error=TrainingError, on_progress=report, reporting=True)
+                                    error=TrainingError, on_progress=report, reporting=True, kind="train",
+                                    outputs=list(folders.values()))
 
         def produce(folders: Mapping[Key, Path], report: Report) -> dict[Key, float | StageError]:
             try:
@@ -130,13 +158,13 @@ class StageRunner:
         folders = {params: points[params].path for params in judged.values()}
         return self._stored("judge", key, "judging", lambda out, report: self._worker.run(
             stages.make_judgement, base.path, data.path / stages.DATA_FILE, trained.path, folders, rows, threads, out,
-            error=AssemblyError))
+            error=AssemblyError, kind="train", outputs=[out]))
 
     def template(self, base: Entry, params: TemplateParams) -> Entry:
         """ModelBuilder's graph of the base, for all precisions."""
         key = keys.template(base.key, params)
         return self._stored("template", key, "exporting the base model", lambda out, report: self._worker.run(
-            stages.make_template, base.path, out, params, error=AssemblyError))
+            stages.make_template, base.path, out, params, error=AssemblyError, outputs=[out]))
 
     def point(
         self, base: Entry, template: TemplateParams, params: DeployParams, provider: str, context: int
@@ -147,7 +175,7 @@ class StageRunner:
 
         def produce(out: Path, report: Report) -> None:
             self._worker.run(stages.make_point, _the(parents).path, base.path, out, params, provider, context,
-                             error=AssemblyError)
+                             error=AssemblyError, outputs=[out])
 
         return self._stored("point", key, f"building {params.label}", produce, parents)
 
@@ -158,7 +186,7 @@ class StageRunner:
 
         def produce(out: Path, report: Report) -> None:
             self._worker.run(stages.check_tokenizer, _the(made).path, base.path.name, data.valid, data.chat, out,
-                             error=AssemblyError)
+                             error=AssemblyError, outputs=[out])
 
         return self._stored("tokenizer", key, "checking the artifact's tokenizer", produce)
 
@@ -167,7 +195,7 @@ class StageRunner:
         """The artifact of an adapter at the point; ``key`` names it."""
         return self._stored("assemble", key, f"assembling {label}", lambda out, report: self._worker.run(
             stages.make_artifact, point.path, base.path, adapter.path, tokenizer.path, eos_id, out,
-            error=AssemblyError, on_progress=report, reporting=True), [point])
+            error=AssemblyError, on_progress=report, reporting=True, outputs=[out]), [point])
 
     def export_check(
         self, base: Entry, point: Key, prompts: Sequence[tuple[int, ...]], target: Target,
@@ -183,34 +211,38 @@ class StageRunner:
         def produce(out: Path, report: Report) -> None:
             path, shortest = _the(found)
             self._worker.run(stages.check_export, base.path, path, prompts, target.provider, target.threads,
-                             shortest, out, error=ExportError)
+                             shortest, out, error=ExportError, outputs=[out])
 
         return self._stored("verify", key, "comparing logits with PyTorch", produce)
 
     def measurement(
-        self, stage: str, key: Key, request: Callable[[], tuple[Mapping[str, Any], int]], title: str, *, timed: bool
+        self, stage: str, key: Key, request: Callable[[], tuple[Mapping[str, Any], int]], title: str, *, timed: bool,
+        device: Device | None = None,
     ) -> Entry:
         """One probe run. ``request`` gives what to ask and the artifact's bytes; it is called only for a new one.
 
-        ``timed``: latency is measured, and everything of ours on the device keeps still meanwhile.
+        ``device`` is where, the target unless it is given. ``timed``: latency is measured, and everything of ours there
+        keeps still meanwhile.
         """
         made = [] if self.store.get(key) else [request()]
+        there = device or self.device
 
         def produce(out: Path, report: Report) -> None:
             asked, size = _the(made)
-            answers.store(out, self.device.measure(asked, workdir=self._folder.scratch, report=report), size)
+            answers.store(out, there.measure(asked, workdir=self._folder.scratch, report=report), size)
 
-        return self._stored(stage, key, title, produce, timed=timed)
+        return self._stored(stage, key, title, produce, timed=timed, measures=there)
 
-    def fresh(self, stage: str, title: str, request: Mapping[str, Any], *, timed: bool) -> ProbeResult:
+    def fresh(
+        self, stage: str, title: str, request: Mapping[str, Any], *, timed: bool, device: Device | None = None
+    ) -> ProbeResult:
         """One probe run that is neither looked up in the store nor kept there: certifying always measures anew."""
-        key = f"{stage}/{title}"
+        key, there = f"{stage}/{title}", device or self.device
         self._folder.event(event="stage_start", stage=stage, key=key)
         try:
-            with (self._terminal.stage(title) as report,
-                  self._hold(timed)):
+            with self._terminal.stage(title) as report, self._hold(timed, there):
                 began = time.time()
-                result = self.device.measure(request, workdir=self._folder.scratch, report=report)
+                result = there.measure(request, workdir=self._folder.scratch, report=report)
         except BaseException as error:
             reason = error.reason if isinstance(error, StageError) else type(error).__name__
             self._folder.event(event="stage_failed", stage=stage, key=key, reason=reason)
@@ -232,14 +264,14 @@ class StageRunner:
 
     def _stored(
         self, stage: str, key: Key, title: str, produce: Callable[[Path, Report], Any],
-        parents: Sequence[Entry] = (), *, timed: bool = False,
+        parents: Sequence[Entry] = (), *, timed: bool = False, measures: Device | None = None,
     ) -> Entry:
         self._folder.event(event="stage_start", stage=stage, key=str(key))
         span: dict[str, float] = {}
         try:
             with self._terminal.stage(title, self._took.get(stage)) as report:
                 entry = self.store.make(key, lambda out: produce(out, report), parents,
-                                        during=lambda: self._holding(timed, span))
+                                        during=lambda: self._holding(timed, measures, span))
         except OSError as error:
             raise self._disk_failure(stage, [key], error) from error
         except BaseException as error:
@@ -254,17 +286,21 @@ class StageRunner:
         return entry
 
     @contextmanager
-    def _holding(self, timed: bool, span: dict[str, float]) -> Iterator[None]:
+    def _holding(self, timed: bool, measures: Device | None, span: dict[str, float]) -> Iterator[None]:
         """The machine's lock; when it was had and given back is put into ``span``, seconds since the epoch."""
-        with self._hold(timed):
+        with self._hold(timed, measures):
             span["began"] = round(time.time(), 3)
             yield
             span["ended"] = round(time.time(), 3)
 
-    def _hold(self, timed: bool) -> AbstractContextManager[None]:
-        """The machine's lock; a remote device has its own, and others may go on working here."""
-        alone = timed and not self.device.is_remote
-        return self._machine.measuring() if alone else self._machine.working()
+    @contextmanager
+    def _hold(self, timed: bool, measures: Device | None) -> Iterator[None]:
+        """The machine's lock; a remote device has its own, and others may go on working here. Of our threads one at a
+        time measures there."""
+        remote = measures is not None and measures.is_remote
+        with (self._on_device[measures.where] if measures and remote else nullcontext(),
+              self._machine.measuring() if timed and not remote else self._machine.working()):
+            yield
 
     def _stored_several(
         self, wanted: Mapping[Key, str], title: str,
@@ -277,7 +313,7 @@ class StageRunner:
         try:
             with self._terminal.stage(title) as report:
                 found = make_several(self.store, wanted, lambda folders: produce(folders, report),
-                                     during=lambda: self._holding(False, span))
+                                     during=lambda: self._holding(False, None, span))
         except OSError as error:
             raise self._disk_failure(next(iter(wanted.values())), wanted, error) from error
         except BaseException as error:

@@ -40,6 +40,7 @@ from autotune.storage.manifest import (
 )
 from autotune.storage.manifest import file_sha256 as file_sha256
 from autotune.storage.manifest import write_atomically as write_atomically
+from autotune.storage.mirror import Mirror
 from objectives.board import BUILDS
 
 _DROPPED, _MAKING, _DAMAGED, _RUNS = ".dropped-", ".making-", ".damaged-", ".runs"
@@ -116,12 +117,15 @@ def library_version(name: str) -> str:
 class Store:
     """A folder of entries, shared by any number of studies and processes.
 
-    ``on_damage`` is given one sentence for the user when a damaged entry is set aside.
+    ``on_damage`` is given one sentence for the user when a damaged entry is set aside. What is not in the folder is
+    looked for in the ``mirror``, and what is made is written there too.
     """
 
-    def __init__(self, root: Path, on_damage: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, root: Path, on_damage: Callable[[str], None] | None = None, mirror: Mirror | None = None
+    ) -> None:
         self.root = root
-        self._on_damage = on_damage
+        self._on_damage, self._mirror = on_damage, mirror
         root.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
@@ -135,12 +139,16 @@ class Store:
         aside (``*.damaged-…``), so that it is made again.
         """
         try:
-            return self._read(key, verify)
+            entry = self._read(key, verify)
         except UnusableError:
             # Looked at again under the lock: what we read may have been replaced by a whole one meanwhile.
             with contextlib.suppress(Timeout), self._locked(key, timeout=0):
                 return self._read_or_clear(key, verify)
             return None
+        if entry is None and self._mirror:
+            with contextlib.suppress(Timeout), self.opened(key, timeout=0) as found:
+                return found if isinstance(found, Entry) else None
+        return entry
 
     def make(
         self, key: Key, produce: Callable[[Path], object], parents: Sequence[Entry] = (), *,
@@ -173,15 +181,16 @@ class Store:
                 yield entry
                 return
             with self._workspace(key) as folder:
-                yield folder
+                fetched = self._mirror is not None and self._mirror.fetch(key.stage, key.digest, folder)
+                yield self._named(key, folder) if fetched else folder
 
     def finish(self, key: Key, folder: Path, seconds: float, parents: Sequence[Entry] = ()) -> Entry:
         """Make the folder that ``opened`` gave, and that is complete now, the entry."""
         commit(folder, _facts(key, seconds), self._hashes(parents))
-        target = self.path(key)
-        folder.rename(target)
-        fsync_folder(target.parent)
-        return Entry(key, target, seconds, cached=False)
+        made = self._named(key, folder)
+        if self._mirror:
+            self._mirror.push(key.stage, key.digest, made.path)
+        return Entry(key, made.path, seconds, cached=False)
 
     def drop(self, key: Key, unused_since: float | None = None) -> bool:
         """Forget an entry and free its disk, unless another process works on it just now.
@@ -301,6 +310,13 @@ class Store:
             with contextlib.suppress(OSError, UnusableError):  # a base used where it lies has no manifest
                 found |= hashes_by_inode(self.path(parent.key))
         return found
+
+    def _named(self, key: Key, folder: Path) -> Entry:
+        """A whole folder under the name of its entry, as any reader finds it."""
+        target = self.path(key)
+        folder.rename(target)
+        fsync_folder(target.parent)
+        return Entry(key, target, read_manifest(target)["seconds"], cached=True)
 
     def _lock_path(self, key: Key) -> Path:
         return self.root / ".locks" / f"{key.stage}-{key.digest}.lock"

@@ -11,15 +11,19 @@ from objectives.result import ProbeResult
 
 
 class Device(Protocol):
-    """Where artifacts are measured: one measurement at a time.
+    """Where artifacts are measured: latency one at a time, and on a remote device anything.
 
-    ``is_remote``: this machine may work meanwhile. ``fingerprint`` tells what stored measurements hold for; another
-    board, or another version of a library there, measures anew. ``about`` is what results.json says of a remote device
-    under ``environment.device``, in the names of ``environment`` itself; None for this machine.
+    ``is_remote``: this machine may work meanwhile. ``where`` is the same for two that are one machine.
+    ``fingerprint`` tells what stored measurements hold for; another board, or another version of a library there,
+    measures anew. ``about`` is what results.json says of a remote device under ``environment.device``, in the names of
+    ``environment`` itself; None for this machine.
     """
 
     @property
     def is_remote(self) -> bool: ...
+
+    @property
+    def where(self) -> str: ...
 
     @property
     def fingerprint(self) -> Mapping[str, Any]: ...
@@ -37,4 +41,8 @@ class Device(Protocol):
             ProbeError: the artifact could not be measured; another one may be.
             DeviceError: nothing can be measured there, for now or at all.
         """
+        ...
+
+    def stop(self) -> None:
+        """End the measurement that another thread waits for, which fails, and make no further one."""
         ...

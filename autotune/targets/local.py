@@ -9,6 +9,7 @@ from typing import Any
 
 from autotune.errors import ProbeError
 from autotune.pipeline.progress import Report, silent
+from autotune.targets.address import LOCAL
 from objectives import fresh
 from objectives.result import ProbeFailure, ProbeResult
 
@@ -18,7 +19,7 @@ __all__ = ["Local", "ProbeResult", "run_probe"]
 class Local:
     """This machine; ``fingerprint`` is what of it a stored latency depends on."""
 
-    is_remote = False
+    is_remote, where = False, LOCAL
     about = None
 
     def __init__(self, fingerprint: Mapping[str, Any] | None = None) -> None:
@@ -31,6 +32,9 @@ class Local:
 
     def measure(self, request: Mapping[str, Any], *, workdir: Path, report: Report = silent) -> ProbeResult:
         return run_probe(request, workdir=workdir, report=report)
+
+    def stop(self) -> None:
+        """No thread but the one that waits is there to ask for it."""
 
 
 def run_probe(

@@ -8,8 +8,9 @@ were sent go on from where they were.
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,9 @@ class Ssh:
         self._place, self._say, self._pauses = place, say, pauses
         self._now: Mapping[str, Any] = facts["now"]
         self._sent = 0
+        self._stopped = threading.Event()
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self.where = str(place.address)
         self.fingerprint: Mapping[str, Any] = facts["lasting"]
         self.about: Mapping[str, Any] | None = {"host": place.name, **facts["lasting"]}
 
@@ -68,12 +72,31 @@ class Ssh:
 
         return self._again(attempt, lambda: losses)
 
+    def stop(self) -> None:
+        self._stopped.set()
+        if running := self._running:
+            loop, task = running
+            with suppress(RuntimeError):  # it has come to its end just now
+                loop.call_soon_threadsafe(task.cancel)
+
+    async def _stoppable(self, work: Coroutine[Any, Any, T]) -> T:
+        """``work``, which `stop` cancels."""
+        task = asyncio.current_task()
+        assert task
+        self._running = asyncio.get_running_loop(), task
+        try:
+            if self._stopped.is_set():
+                task.cancel()
+            return await work
+        finally:
+            self._running = None
+
     def _again(self, attempt: Callable[[], Coroutine[Any, Any, T]], losses: Callable[[], int]) -> T:
         left, name = list(self._pauses), self._place.name
         while True:
             before = self._sent
             try:
-                return run(attempt())
+                return run(self._stoppable(attempt()))
             except Lost as lost:
                 if losses() >= _LOSSES:
                     raise ProbeError(f"{name}: lost {losses()} times while it measured this artifact ({lost}); "
@@ -87,7 +110,8 @@ class Ssh:
                         "a device that can be reached; the same command goes on from here") from lost
                 pause = left.pop(0)
                 self._say(f"{name}: {lost}; trying again in {pause:.0f} s")
-                time.sleep(pause)
+                if self._stopped.wait(pause):
+                    raise ProbeError(f"{name}: measuring was ended") from lost
 
     def _require_same(self, facts: Mapping[str, Any]) -> None:
         """What was measured before must go with what is measured now."""

@@ -110,23 +110,25 @@ def lines(found: Mapping[str, Sequence[Curve]]) -> list[str]:
     return told
 
 
-def plot(found: Mapping[str, Sequence[Curve]], file: Path) -> None:
-    """The median share over seconds, of each search, as a page that needs no network."""
+def plot(costs: Mapping[str, Sequence[float]], file: Path) -> None:
+    """Median and quartiles of each search's seconds, as a page that needs no network; ``costs`` as of `quartiles`."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    end = max(c[-1][0] for curves in found.values() for c in curves)
-    grid = np.geomspace(30, end, 200)
-    for name, curves in found.items():
-        median = [float(np.median([_at(c, t) for c in curves])) for t in grid]
-        figure.add_scatter(x=grid, y=median, name=name, mode="lines", line_shape="hv")
-    figure.update_xaxes(type="log", title="seconds of one machine")
-    figure.update_yaxes(title="share of the table's feasible hypervolume (median)", range=[0, 1.02])
-    figure.write_html(file, include_plotlyjs=True)
-
-
-def _at(curve: Curve, seconds: float) -> float:
-    return max((share for t, share in curve if t <= seconds), default=0.0)
+    shown = {name: q for name, q in reversed(costs.items()) if np.isfinite(q).all()}
+    low, median, high = (list(column) for column in zip(*shown.values(), strict=True))
+    colours = ["#d95f02" if name == OURS else "#7fa8d1" if name.startswith(OURS) else "#4d4d4d" for name in shown]
+    figure = go.Figure(layout={"template": "plotly_white", "showlegend": False, "width": 1000, "height": 480,
+                               "margin": {"t": 20, "r": 90}})
+    for at, name in enumerate(shown):
+        figure.add_scatter(x=[low[at], high[at]], y=[name, name], mode="lines", line={"color": colours[at], "width": 6})
+    figure.add_scatter(x=median, y=list(shown), mode="markers",
+                       marker={"color": colours, "size": 13, "line": {"width": 1.5}})
+    figure.add_scatter(x=[1.05 * end for end in high], y=list(shown), mode="text", textposition="middle right",
+                       text=[f"{m:,.0f} s" for m in median], cliponaxis=False)
+    figure.update_xaxes(type="log", title=f"seconds of one machine to {TARGET:.0%} of the feasible hypervolume: "
+                                          "median and quartiles", minor={"showgrid": True}, dtick=1)
+    figure.update_yaxes(automargin=True)
+    figure.write_html(file, include_plotlyjs=True, config={"displayModeBar": False})
 
 
 def replay_all(
@@ -168,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = lines(found)
     print("\n".join(told))
     if options.plot:
-        plot(found, options.plot)
+        plot({name: quartiles([cost(c) for c in curves]) for name, curves in found.items()}, options.plot)
     if options.record:
         note = (f"{len(table.adapters)} adapters × {len(table.points)} deploy points of {options.table.name}, "
                 f"{options.seeds} seeds, rungs {', '.join(f'{r:g}' for r in rungs)}; seconds until the front is worth "

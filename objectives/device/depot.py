@@ -64,14 +64,16 @@ class Depot:
         go on from."""
         self._tidy()
         wanted = {about["sha256"]: int(about["size"]) for files in artifacts.values() for about in files.values()}
+        kept = {name: {about["sha256"]: file for file, about in record["files"].items()}
+                for name, record in list(self._records())
+                if wanted.keys() & {about["sha256"] for about in record["files"].values()}
+                and self._is_sound(name, record)}
+        new = {about["sha256"] for name, files in artifacts.items() if name not in kept for about in files.values()}
         here: set[str] = set()
-        for name, record in list(self._records()):
-            contents = {about["sha256"]: file for file, about in record["files"].items()}
-            if contents.keys() & wanted.keys() and self._is_sound(name, record):
-                if name not in artifacts:
-                    for sha256 in contents.keys() & wanted.keys() - here:  # it may have to go before it is needed
-                        _link(self.folder(name) / contents[sha256], self._whole(sha256))
-                here |= contents.keys()
+        for name, contents in kept.items():
+            for sha256 in contents.keys() & new - here:  # its artifact may have to go before it is needed
+                _link(self.folder(name) / contents[sha256], self._whole(sha256))
+            here |= contents.keys()
         return {sha256: {"size": size, "offset": self._offset(sha256, size)}
                 for sha256, size in wanted.items() if sha256 not in here}
 
