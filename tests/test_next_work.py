@@ -287,3 +287,20 @@ def test_where_a_judgement_would_cost_more_than_it_may_save_training_goes_to_its
     assert next_work(state(*begun), plan) == Train((2,), 1)
     assert next_work(state(*begun), dear) == Train((2,), 2)
     assert next_work(state(*[adapter(n) for n in range(4)]), dear) == Train((0,), 0)  # the first look is never left out
+
+
+def test_a_point_that_misses_a_limit_itself_is_skipped_for_that_and_not_for_what_an_adapter_is_worth() -> None:
+    points = {**POINTS, "fp16": {"latency_ms.p50": 71.5, "size_mb": 540.0}}
+    done = adapter(0, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD, "int4"))
+    skipped = next_work(state(done), make_plan(points=points))
+    assert isinstance(skipped, Skip)
+    assert (skipped.label, skipped.reason) == (
+        "fp16", "not scored: fp16 has latency_ms.p50 71.5, where latency_ms.p50 <= 70")
+
+
+def test_while_the_first_adapter_trains_a_second_worker_begins_another_and_the_first_goes_on_first() -> None:
+    first, plan = adapter(0), make_plan()
+    assert next_work(replace(state(first), in_flight=(Train((0,), 0),)), plan) == Propose(1)
+    beside = Train((1,), 0)
+    judged = state(adapter(0, (0.2,)), adapter(1))
+    assert next_work(replace(judged, in_flight=(beside,)), plan) == Train((0,), 1)

@@ -34,10 +34,21 @@ def _skip(view: View, adapter: AdapterState) -> Skip | None:
     for label in view.open_points(adapter.number):
         at = view.space.labels.index(label)
         if not chances[at]:
+            if missed := _missed(view, label):
+                return Skip(adapter.number, label, f"not scored: {missed}")
             scored = sum(bool(o.values) for o in adapter.scored.values())
             return Skip(adapter.number, label, f"not scored: after {scored} deploy point{'s' * (scored > 1)} "
                                                f"{_expected(view, adapter, at)}")
     return None
+
+
+def _missed(view: View, label: str) -> str | None:
+    """The limit that a deploy point itself misses by what was measured before any training: not so surely that it was
+    dropped, or not on a machine at rest."""
+    known, plan = view.plan.points[label], view.plan
+    missed = (c for c in plan.constraints
+              if c.objective in known and c.objective != plan.answers and not c.holds(known[c.objective]))
+    return next((f"{label} has {c.objective} {known[c.objective]:.4g}, where {c.expr}" for c in missed), None)
 
 
 def where_stopped(view: View, number: int) -> str:
