@@ -186,19 +186,19 @@ def _search(
         loop.annotate(document)
         return document
 
-    stop = loop.search(lambda: write(loop.kept()))
+    end = loop.search(lambda: write(loop.kept()))
     kept = loop.keep_front()
     write(kept)  # a kill in the certificate must not cost the search's results
     outcome, records = loop.outcome(), loop.records()
     terminal.say("")
     terminal.front(records, config.objectives, outcome, loop.ties())
     units = {key: objective.unit for key, objective in config.measured().items()}
-    terminal.say(f"The search ended because {stop}.")
+    terminal.say(f"The search ended because {end.reason}.")
     final = not config.file.certificate.finalists
     terminal.say(verdict_sentence(records, config.objectives, loop.limits(), outcome, units, final))
     if repeats := loop.repeats():
         write(kept, repeats=repeats)
-    certificate = certifier.certify(records, outcome)
+    certificate = certifier.certify(records, outcome, loop.spare_s() if end.out_of_time else 0.0)
     document = write(kept, certificate, repeats)
     loop.keep_copy()
     terminal.say(cost_sentence(document["cost"]))

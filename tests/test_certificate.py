@@ -8,10 +8,14 @@ import pytest
 
 from autotune.certifying.certificate import Certificate, Evidence, certify, judge
 from autotune.certifying.evidence import Measured, judged_by, requests_needed
+from autotune.certifying.examine import more_requests
 from autotune.constraints import Constraint, parse
 from autotune.report.certificate import as_json, sentences
 from autotune.stats import Measurement, exact, exact_proportion, percentile
+from autotune.trials import TrialRecord
 from objectives.steadiness import Drift, Steadiness
+from search_spaces.adapter import AdapterParams
+from search_spaces.deploy import DeployParams
 
 LIMITS = (parse("accuracy >= 0.75"), parse("latency_ms.p95 <= 400"))
 UNITS = {"accuracy": "", "latency_ms.p95": "ms", "size_mb": "MB"}
@@ -206,3 +210,16 @@ def test_requests_are_enough_for_both_ends_of_every_percentile(keys: list[str], 
         interval = percentile(list(range(n)), int(statistic[1:]) / 100, 0.95)
         assert interval.low is not None
         assert interval.high is not None
+
+
+@pytest.mark.parametrize(("times", "spare_s", "more"), [
+    ({"latency_ms.p50": 100.0}, 43.0, 215), ({"latency_ms.p50": 100.0, "latency_ms.p95": 200.0}, 43.0, 107),
+    ({"latency_ms.p50": 100.0, "latency_ms.p95@pi": 900.0}, 43.0, 215), ({"latency_ms.p50": 100.0}, 0.0, 0),
+    ({"ttft_ms.p50": 100.0}, 43.0, 0)])
+def test_time_that_is_left_goes_into_requests_by_turns_with_the_references(
+    times: dict[str, float], spare_s: float, more: int
+) -> None:
+    values = {key: Measurement(at, at, at, 20, "ms") for key, at in times.items()}
+    record = TrialRecord(0, "COMPLETE", AdapterParams(8, 8.0, 1e-3), DeployParams("int8"), "key", values, {},
+                         None, None)
+    assert more_requests(record, spare_s) == more

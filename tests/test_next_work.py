@@ -304,3 +304,13 @@ def test_while_the_first_adapter_trains_a_second_worker_begins_another_and_the_f
     beside = Train((1,), 0)
     judged = state(adapter(0, (0.2,)), adapter(1))
     assert next_work(replace(judged, in_flight=(beside,)), plan) == Train((0,), 1)
+
+
+@pytest.mark.parametrize(("budget", "out_of_time"), [
+    (Budget(1, None, 1e6), False), (Budget(None, 2, 1e6), False), (Budget(None, None, 400.0), True)])
+def test_an_end_says_whether_it_was_for_want_of_time(budget: Budget, out_of_time: bool) -> None:
+    search = Search(make_plan(budget=budget, least_gain=0.0), lambda n: GOOD)
+    search.run()
+    work = next_work(search.state(), search.plan)
+    assert isinstance(work, Finish)
+    assert work.out_of_time == out_of_time

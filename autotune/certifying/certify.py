@@ -30,10 +30,14 @@ class Certifier:
         self._config, self._examiner, self._limits = config, examiner, limits
         self._folder, self._terminal = folder, terminal
 
-    def certify(self, records: Sequence[TrialRecord], outcome: Outcome) -> Mapping[str, Any] | None:
+    def certify(
+        self, records: Sequence[TrialRecord], outcome: Outcome, spare_s: float = 0.0
+    ) -> Mapping[str, Any] | None:
         """The certificate as results.json holds it; None where the study wants none, or nothing is on the front.
 
-        One that PASSed stays as it is while its finalists and what is asked of them do; any other is made anew.
+        One that PASSed stays as it is while its finalists and what is asked of them do; any other is made anew. The
+        first finalist is timed ``spare_s`` seconds longer than it has to be: time that would be lost makes its
+        intervals shorter.
         """
         by_number = {r.number: r for r in records}
         finalists = self._finalists(by_number, outcome)
@@ -44,7 +48,7 @@ class Certifier:
         if record:
             self._terminal.say("Certified before, and nothing that it rests on has changed:")
         else:
-            record = self._made(finalists, by_number)
+            record = self._made(finalists, by_number, spare_s)
             write_atomically(self._folder.certificate, json.dumps({"question": question, "certificate": record}))
         for line in record["text"]:
             self._terminal.say(line)
@@ -55,13 +59,16 @@ class Certifier:
         front = [by_number[n].candidate() for n in outcome.front]
         return pareto.rank(front, self._config.directions(), outcome.policy)[: self._config.file.certificate.finalists]
 
-    def _made(self, finalists: Sequence[int], by_number: Mapping[int, TrialRecord]) -> dict[str, Any]:
+    def _made(
+        self, finalists: Sequence[int], by_number: Mapping[int, TrialRecord], spare_s: float
+    ) -> dict[str, Any]:
         constraints = self._limits.now()
 
         def examine(trial: int, confidence: float) -> Evidence | str:
             self._terminal.plan(f"certifying trial {trial}:")
             try:
-                return self._examiner.evidence(by_number[trial], confidence, constraints)
+                return self._examiner.evidence(by_number[trial], confidence, constraints,
+                                               spare_s if trial == finalists[0] else 0.0)
             except StageError as error:
                 return f"{error.stage}: {error.reason}"
 

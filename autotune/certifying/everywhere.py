@@ -34,8 +34,10 @@ class EveryDevice:
         """The fingerprints of all devices, as measurements are named by them, the target's first."""
         return [each.site.fingerprint for each in self._by_name.values()]
 
-    def evidence(self, record: TrialRecord, confidence: float, constraints: Sequence[Constraint]) -> Evidence:
-        """What decides about one trial, its intervals at ``confidence``.
+    def evidence(
+        self, record: TrialRecord, confidence: float, constraints: Sequence[Constraint], spare_s: float = 0.0
+    ) -> Evidence:
+        """What decides about one trial, its intervals at ``confidence``; timed ``spare_s`` longer on the target.
 
         A further device that is away settles nothing for any finalist: without its part there is no certificate, and
         the others are not measured in vain. Raises StageError.
@@ -43,7 +45,8 @@ class EveryDevice:
         if self._away:
             raise ProbeError(self._away)
         sites = [each.site for each in self._by_name.values()]
-        found = tried(sites, lambda site: self._by_name[site.name].seen(record, confidence, constraints))
+        found = tried(sites, lambda site: self._by_name[site.name].seen(
+            record, confidence, constraints, 0.0 if site.name else spare_s))
         for name, outcome in found.items():
             if name and isinstance(outcome, DeviceError):
                 self._away = str(outcome)

@@ -80,17 +80,19 @@ class Examiner:
         """How many rows the test split has."""
         return len(self._at.data.test)
 
-    def seen(self, record: TrialRecord, confidence: float, constraints: Sequence[Constraint]) -> Seen:
+    def seen(
+        self, record: TrialRecord, confidence: float, constraints: Sequence[Constraint], spare_s: float = 0.0
+    ) -> Seen:
         """What the device tells of one trial, its intervals at ``confidence``; of ``constraints`` it judges its own.
 
-        Raises StageError.
+        It is timed about ``spare_s`` seconds longer than these need. Raises StageError.
         """
         constraints = [replace(c, objective=split_device(c.objective)[0]) for c in constraints
                        if split_device(c.objective)[1] == self.site.name]
         name = f"trial-{record.number}"
         artifact = self._folder.artifacts / name
         beside = self._beside(constraints)
-        timed = self._time(artifact, name, confidence, beside, constraints)
+        timed = self._time(artifact, name, confidence, beside, constraints, more_requests(record, spare_s))
         state = answers.timed(timed, self._ask.asked, confidence, beside.label)
         told = self._answers(artifact, name)
         runs = self._openings(artifact, name, constraints, timed)
@@ -120,15 +122,17 @@ class Examiner:
         return self._at.reference if relative else self._at.pace
 
     def _time(
-        self, artifact: Path, name: str, confidence: float, beside: DeployParams, constraints: Sequence[Constraint]
+        self, artifact: Path, name: str, confidence: float, beside: DeployParams, constraints: Sequence[Constraint],
+        more: int = 0,
     ) -> ProbeResult:
-        """Requests enough for every percentile that is asked for, by turns with the base's artifact ``beside``."""
+        """Requests enough for every percentile that is asked for and ``more``, by turns with the base's artifact
+        ``beside``."""
         at = self._at
         if any(c.relative and c.offset for c in constraints):  # percentiles of two models are held together
             confidence = stats.halved(confidence)
         reference, resident = self._scorer.beside(self.site, size_bytes(artifact), beside)
         task = latency_task(
-            at.data, at.workload, self._ask, samples=requests_needed(self._ask.asked, confidence),
+            at.data, at.workload, self._ask, samples=requests_needed(self._ask.asked, confidence) + more,
             max_seconds=self._tier.max_seconds, sustain_seconds=self._tier.sustain_seconds,
             reference=reference, resident=resident)
         return self._probe(artifact, task, f"timing {name}", timed=True)
@@ -225,3 +229,10 @@ def _timings(result: ProbeResult) -> dict[str, Sequence[float]]:
 def _unsteady(timed: Timed | None) -> Steadiness | None:
     """How the machine did not keep still; None where it did."""
     return None if timed is None or timed.steadiness.state == "steady" else timed.steadiness
+
+
+def more_requests(record: TrialRecord, spare_s: float) -> int:
+    """How many requests by turns with the reference's fit into ``spare_s`` seconds, as the search timed the trial on
+    the target."""
+    times = [m.value for key, m in record.values.items() if name_of(key) == "latency_ms" and not split_device(key)[1]]
+    return int(spare_s * 1e3 / (2 * max(times))) if times and max(times) > 0 else 0

@@ -66,7 +66,7 @@ def next_work(state: State, plan: Plan) -> Work:
     best = max(fitting, key=lambda o: o.order)
     if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
         if len(view.finished) >= ENOUGH_FINISHED:
-            return _end(state, idle)
+            return _end(state, Finish(idle))
         # What rungs are worth is told by adapters that were scored; whichever is nearest to that comes first.
         best = max(fitting, key=lambda o: (_nearness(o.work), o.order))
     if isinstance(best.work, Train) and (stop := _not_worth_it(view, best)):
@@ -74,18 +74,18 @@ def next_work(state: State, plan: Plan) -> Work:
     return best.work
 
 
-def _end(state: State, reason: str) -> Work:
+def _end(state: State, end: Finish) -> Work:
     """What is in flight may still change what is worth doing."""
-    return Wait() if state.in_flight else Finish(reason)
+    return Wait() if state.in_flight else end
 
 
-def _over(state: State, plan: Plan) -> str | None:
+def _over(state: State, plan: Plan) -> Finish | None:
     budget, spent = plan.budget, state.spent
     begun = sum(isinstance(work, Score) for work in state.in_flight)
     if budget.trials is not None and spent.trials + begun >= budget.trials:
-        return f"the budget of {budget.trials} trials is used up"
+        return Finish(f"the budget of {budget.trials} trials is used up")
     if budget.time_s is not None and spent.seconds + plan.costs.reserve >= budget.time_s:
-        return f"the time budget of {budget.time_s:.0f} s is used up"
+        return Finish(f"the time budget of {budget.time_s:.0f} s is used up", out_of_time=True)
     return None
 
 
@@ -199,14 +199,14 @@ def _not_worth_it(view: View, best: Option) -> Stop | None:
                         f"hypervolume for {100 * takes:.0f} % more of the search's time")
 
 
-def _why_none(view: View, anything: bool) -> str:
+def _why_none(view: View, anything: bool) -> Finish:
     budget = view.plan.budget
     if anything and budget.time_s is not None:
         left = max(0.0, view.left_s)
-        return (f"the time budget of {budget.time_s:.0f} s is used up: {left:.0f} s are left for the search, and "
-                "nothing more would be finished in them")
+        return Finish(f"the time budget of {budget.time_s:.0f} s is used up: {left:.0f} s are left for the search, and "
+                      "nothing more would be finished in them", out_of_time=True)
     if view.state.exhausted:
-        return "every adapter of the space has been tried"
+        return Finish("every adapter of the space has been tried")
     if budget.adapters is not None and view.state.spent.adapters >= budget.adapters:
-        return f"the budget of {budget.adapters} adapters is used up"
-    return "nothing is left to do"
+        return Finish(f"the budget of {budget.adapters} adapters is used up")
+    return Finish("nothing is left to do")

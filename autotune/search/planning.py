@@ -68,6 +68,11 @@ class Planner:
             changed=layer_parameters(self.prepared.facts), batch_size=batch_size, steps=steps,
         )
 
+    def spare_s(self, spent_s: float, records: Sequence[TrialRecord], selected: int | None) -> float:
+        """Seconds of the time budget that are left once the certificate has had its own; 0 without such a budget."""
+        return 0.0 if self.budget.time_s is None else max(
+            0.0, self.budget.time_s - spent_s - self._reserve(records, selected))
+
     def _reserve(self, records: Sequence[TrialRecord], selected: int | None) -> float:
         """Seconds to keep back for the certificate: those of the finalist that would be the first now, or of the
         slowest that may be."""

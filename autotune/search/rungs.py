@@ -166,9 +166,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class Finish:
-    """End the search; ``reason`` is a sentence for people."""
+    """End the search; ``reason`` is a sentence for people. ``out_of_time``: the time budget is what ends it."""
 
     reason: str
+    out_of_time: bool = False
 
 
 Work = Propose | Train | Score | Stop | Skip | Wait | Finish

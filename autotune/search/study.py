@@ -122,6 +122,10 @@ class StudyLoop:
     def wall_s(self) -> float:
         return time.monotonic() - self._started
 
+    def spare_s(self) -> float:
+        """Seconds of the time budget that neither the search nor one certificate needs; 0 without such a budget."""
+        return self._planner.spare_s(self.wall_s(), self.records(), self.outcome().selected)
+
     def limits(self) -> tuple[Constraint, ...]:
         """The constraints with the bounds that they come to by now."""
         return self._limits.shown()
@@ -149,9 +153,9 @@ class StudyLoop:
         self._terminal.say(f"warm start: {count} adapters of {run} come first{told}" if count else
                            f"warm start: nothing new to begin with in {run}")
 
-    def search(self, on_trial: Callable[[], Any]) -> str:
+    def search(self, on_trial: Callable[[], Any]) -> Finish:
         """Propose, train, judge and score until the budget or the space is used up, or no more is to be expected;
-        returns the sentence that says which.
+        returns the end, with the sentence that says which.
 
         ``on_trial()`` is called after each trial. Raises StudyError when trials keep failing alike.
         """
@@ -167,7 +171,7 @@ class StudyLoop:
                 self._say_plan(state, plan)
                 work = next_work(state, plan)
                 if isinstance(work, Finish):
-                    return work.reason
+                    return work
                 if not isinstance(work, Wait):
                     crew.start(work, self._piece(work, state, plan, on_trial))
                 if crew.full or isinstance(work, Wait):
