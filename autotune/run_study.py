@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import os
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autotune import deployment
 from autotune.certifying.certify import Certifier
 from autotune.certifying.everywhere import EveryDevice
-from autotune.certifying.evidence import requests_needed
-from autotune.certifying.examine import Examiner, Tier
+from autotune.certifying.examine import Examiner
 from autotune.config import StudyConfig
 from autotune.errors import ConfigError, StageError, StudyError
-from autotune.estimate import Certifying, Estimate, artifact_bytes, estimate
 from autotune.finished import read_run
 from autotune.machine_lock import MachineLock
 from autotune.options import Options, open_store
-from autotune.pipeline import base_model, stages
+from autotune.pipeline import base_model
+from autotune.planned_work import budget_of, certifying_cost, require_room, tier_of
 from autotune.preparation import Prepared, prepare
 from autotune.questions import Questions
 from autotune.report import results as report
@@ -34,7 +30,6 @@ from autotune.report.wording import show
 from autotune.run_folder import RunFolder, environment
 from autotune.search import schedule
 from autotune.search.baseline import Baseline
-from autotune.search.costs import certificate_seconds
 from autotune.search.database import answering, database_of, opening
 from autotune.search.limits import Limits
 from autotune.search.proposals import reach
@@ -46,7 +41,6 @@ from autotune.search.trainer import training_width
 from autotune.storage.keys import digest
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
-from autotune.study_file import parse_duration
 from autotune.targets.address import LOCAL
 from autotune.targets.opening import open_device
 from autotune.targets.several import about as about_devices
@@ -54,7 +48,6 @@ from autotune.targets.several import open_sites
 from autotune.trials import Screening
 from autotune.workers import Kind, Worker, Workers
 from objectives.base import OBJECTIVES
-from search_spaces.space import Choice, Dimension
 
 if TYPE_CHECKING:
     from autotune.ray_workers import DriversLock
@@ -94,7 +87,7 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             questions = Questions(config.file.data.max_new_tokens, config.file.data.stop, tuple(config.measured()),
                                   config.file.confidence, config.base_dir, config.file.early_stop_error)
             scorer = Scorer(prepared, questions, runner, folder, device.fingerprint, sites)
-            _require_room(config, options, prepared, scorer, terminal)
+            require_room(config, options, prepared, scorer, terminal)
             limits = _limits(config, prepared)
             try:
                 if limits.need_base:
@@ -110,10 +103,10 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
             if not screening.kept:
                 return _nothing_can_fit(context, screening, folder, terminal)
             loop = StudyLoop(config, prepared, screening.kept, runner, scorer, folder, terminal,
-                             _budget(config, options, seconds_before), limits, started - seconds_before,
-                             training_width(), _certificate_seconds(config, prepared), database)
+                             budget_of(config, options, seconds_before), limits, started - seconds_before,
+                             training_width(), certifying_cost(config, prepared), database)
             examiner = EveryDevice([
-                Examiner(prepared, questions, runner, scorer, folder, limits, _tier(config), loop.adapter, site)
+                Examiner(prepared, questions, runner, scorer, folder, limits, tier_of(config), loop.adapter, site)
                 for site in scorer.sites])
             certifier = Certifier(config, examiner, limits, folder, terminal)
             with answering(database):
@@ -147,11 +140,6 @@ def _limits(config: StudyConfig, prepared: Prepared) -> Limits:
         config.objectives, config.measured(), prepared.workload.from_rows, prepared.data.task)[0]
     known = {**OBJECTIVES, **config.measured()}
     return Limits(config.constraints, config.file.baseline, key, known[key].direction, prepared.workload.from_rows)
-
-
-def _tier(config: StudyConfig) -> Tier:
-    asked = config.file.certificate
-    return Tier(parse_duration(asked.time), parse_duration(asked.sustain) if asked.sustain else 0.0)
 
 
 def _nothing_can_fit(
@@ -215,120 +203,6 @@ def _report(folder: RunFolder, terminal: Terminal) -> None:
         terminal.say(f"Report: {write_report(read_run(folder.root))}")
     except ConfigError as error:
         terminal.warn(f"there is no report: {error}")
-
-
-def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[dict[str, Any]]]:
-    """For ``--dry-run``: what would be done, without training. The base model and data are prepared.
-
-    The second value is one mapping per deploy point: label, size in MB or the reason it is left out.
-    """
-    terminal = Terminal(options.quiet)
-    source = base_model.resolve(config.file.model, config.base_dir)
-    scratch = options.store / ".dry-run" / str(os.getpid())
-    try:
-        with RunFolder(scratch, config.sha256(), {}) as folder:
-            worker = Worker(folder.log)
-            store = open_store(options, terminal.warn)
-            store.register(folder.root)
-            runner = StageRunner(store, worker, folder, terminal, MachineLock(on_wait=terminal.say))
-            try:
-                prepared = prepare(config, source, runner, Terminal(quiet=True))
-                gflops = runner.call("measuring this machine", stages.matmul_gflops)
-            finally:
-                worker.close()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        Store(options.store).unregister(scratch.resolve())
-    return _estimate(config, options, prepared, gflops), _points(prepared)
-
-
-def _points(prepared: Prepared) -> list[dict[str, Any]]:
-    kept = [{"label": p.label, "size_mb": round(artifact_bytes(prepared.facts, p) / 1e6), "reason": None}
-            for p in prepared.points]
-    return kept + [{"label": p.label, "size_mb": None, "reason": reason} for p, reason in prepared.dropped]
-
-
-def _require_room(
-    config: StudyConfig, options: Options, prepared: Prepared, scorer: Scorer, terminal: Terminal
-) -> None:
-    """Before any work: raises StudyError where the disk is too small for what is still to be made.
-
-    Too little memory is only said: how much a stage needs is less sure, and some of it can be swapped.
-    """
-    have_template, have_points = scorer.held()
-    found = _estimate(config, options, prepared, gflops=1.0, have_template=have_template, have_points=have_points)
-    short = [sentence for sentence in found.misfits if sentence.startswith("disk")]
-    if short:
-        raise StudyError("; ".join(short))
-    for sentence in found.misfits:
-        terminal.warn(sentence)
-
-
-def _estimate(
-    config: StudyConfig, options: Options, prepared: Prepared, gflops: float, *, have_template: bool = False,
-    have_points: int = 0,
-) -> Estimate:
-    import psutil
-
-    budget = _budget(config, options)
-    space = config.space.adapter
-    work = prepared.workload
-    trials = budget.trials
-    adapters = budget.adapters or (-(-trials // len(prepared.points)) if trials else 8)
-    if trials:
-        adapters = min(adapters, -(-trials // len(prepared.points)))
-    steps = _typical(space.get("steps"))
-    return estimate(
-        prepared.facts, prepared.data, prepared.points, adapters=adapters, trials=trials,
-        epochs=_typical(space.get("epochs")) or 2.0, steps=int(steps) if steps else None,
-        batch_size=int(_typical(space.get("batch_size")) or 8), gflops=gflops,
-        prompt_tokens=work.prompt_tokens or 0, new_tokens=work.new_tokens or 1, samples=work.samples,
-        free_disk=shutil.disk_usage(options.store).free, free_memory=psutil.virtual_memory().available,
-        have_template=have_template, have_points=have_points, certifying=_certifying(config),
-        time_s=math.inf if budget.time_s is None else budget.time_s,
-    )
-
-
-def _certifying(config: StudyConfig) -> Certifying | None:
-    if not config.file.certificate.finalists:
-        return None
-    tier = _tier(config)
-    return Certifying(requests_needed(list(config.measured()), config.file.confidence), tier.max_seconds,
-                      tier.sustain_seconds)
-
-
-def _certificate_seconds(config: StudyConfig, prepared: Prepared) -> Callable[[float, float], float]:
-    """What certifying an artifact takes, of its latency in ms and the seconds of a row's answer."""
-    asked = _certifying(config)
-    if asked is None:
-        return lambda latency_ms, row_s: 0.0
-    rows = len(prepared.data.test)
-    return lambda latency_ms, row_s: certificate_seconds(
-        asked.requests, asked.max_seconds, asked.sustain_seconds, latency_ms, row_s, rows)
-
-
-def _typical(dimension: Dimension | None) -> float | None:
-    """The middle of a dimension, for estimates."""
-    if dimension is None:
-        return None
-    if isinstance(dimension, Choice):
-        numbers = sorted(float(v) for v in dimension.values if not isinstance(v, str))
-        return numbers[len(numbers) // 2]
-    return (dimension.low * dimension.high) ** 0.5 if dimension.log else (dimension.low + dimension.high) / 2
-
-
-def _budget(config: StudyConfig, options: Options, seconds_before: float = 0.0) -> schedule.Budget:
-    """The command line's limits win; a study without any stops after eight adapters.
-
-    ``--timeout`` is for this process, the study's own time for all of them together.
-    """
-    given = config.file.budget
-    trials = options.trials or given.trials
-    time_s = seconds_before + options.time_s if options.time_s else config.time_s
-    adapters = given.adapters
-    if adapters is None and trials is None and time_s is None:
-        adapters = 8
-    return schedule.Budget(adapters, trials, time_s)
 
 
 def _baseline_json(baseline: Baseline) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def run(
     options = resolve_options(config, out, store, trials, timeout, quiet=as_json, warm_start=warm_start)
     if mlflow:
         tracking.require_usable(mlflow)
-    from autotune.run_study import plan_study, run_study
+    from autotune.planned_work import plan_study
+    from autotune.run_study import run_study
 
     if dry_run:
         found, points = plan_study(config, options)
