@@ -9,7 +9,7 @@ import pytest
 from autotune.search.next_work import FIRST, next_work
 from autotune.search.rungs import Costs, Finish, Propose, Score, Skip, Stop, Train, Wait, Work
 from autotune.search.schedule import Budget
-from tests.searching import POINTS, Search, adapter, make_plan, scored, state
+from tests.searching import POINTS, STEPS, Search, adapter, make_plan, scored, state
 
 GOOD, BAD = 0.78, 0.62
 
@@ -314,3 +314,12 @@ def test_an_end_says_whether_it_was_for_want_of_time(budget: Budget, out_of_time
     work = next_work(search.state(), search.plan)
     assert isinstance(work, Finish)
     assert work.out_of_time == out_of_time
+
+
+def test_an_adapter_goes_to_its_end_unjudged_where_judging_it_would_leave_no_time_for_that() -> None:
+    """80 s of training and 40 s of judging are before it, and 90 s are left."""
+    plan = make_plan(budget=Budget(None, None, 120.0))
+    plan = replace(plan, costs=Costs(step=1.0, steps=STEPS, judge=40.0))
+    begun = state(adapter(0, (0.2,), 0.7), seconds=30.0)
+    assert next_work(begun, plan) == Train((0,), 2)
+    assert isinstance(next_work(replace(begun, spent=replace(begun.spent, seconds=45.0)), plan), Finish)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autotune.search.rungs import Train
 from autotune.search.view import GOES_ON, View
 
 
@@ -26,7 +27,8 @@ def paths(view: View) -> dict[int, Path]:
 
 def _path(view: View, number: int, rung: int, last: int) -> Path:
     """By the next rung, after which one that looks worse goes no further; or to the end at once, where that, without
-    being judged between, takes no longer. What was never judged is judged first."""
+    being judged between, takes no longer or alone fits into the time that is
+    left. What was never judged is judged first."""
     chances = view.chances(number)
     scoring = sum(view.score_s(label) for label, may in zip(view.space.labels, chances, strict=True) if may)
     to_next, to_last = view.train_s(number, rung), view.train_s(number, last)
@@ -34,6 +36,6 @@ def _path(view: View, number: int, rung: int, last: int) -> Path:
     if rung == last:
         return Path(last, to_last, scoring, to_last + scoring)
     at_once = view.train_s(number, last, judged=False)
-    if rung and at_once + scoring <= by_next.seconds:
+    if rung and (at_once + scoring <= by_next.seconds or not view.fits(Train((number,), rung))):
         return Path(last, at_once, scoring, at_once + scoring)
     return by_next

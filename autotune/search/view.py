@@ -203,8 +203,9 @@ class View:
         match work:
             case Score(_, label):
                 return self.score_s(label, _NOTHING) <= self.left_s
-            case Train(numbers, _):
-                return max(self.train_s(n, last, _NOTHING) for n in numbers) + shortest <= self.left_s
+            case Train(numbers, rung):
+                judged = rung < last  # one that goes to its end at once is judged nowhere between
+                return max(self.train_s(n, last, _NOTHING, judged) for n in numbers) + shortest <= self.left_s
             case Propose():
                 steps = _first(self.plan.costs.steps, 0.0) * self.step_s(None, _NOTHING)
                 return steps + last * self.judge_s(_NOTHING) + shortest <= self.left_s
