@@ -461,7 +461,7 @@ class FakeExaminer:
     def __init__(self, name: str, found: Seen | Exception) -> None:
         self.site, self._found, self.asked = sites(**{name or "_": Stub(name, bool(name))})[0], found, 0
 
-    def seen(self, record: Any, confidence: float, constraints: Any) -> Seen:
+    def seen(self, record: Any, confidence: float, constraints: Any, spare_s: float = 0.0) -> Seen:
         self.asked += 1
         if isinstance(self._found, Exception):
             raise self._found
