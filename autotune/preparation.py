@@ -49,21 +49,21 @@ class Prepared:
     fingerprint: Mapping[str, str]
 
 
-def deploy_points(
-    points: tuple[DeployParams, ...], provider: str
-) -> tuple[tuple[DeployParams, ...], tuple[tuple[DeployParams, str], ...]]:
+_Parted = tuple[tuple[DeployParams, ...], tuple[tuple[DeployParams, str], ...]]
+
+
+def deploy_points(points: tuple[DeployParams, ...], provider: str) -> _Parted:
     """The points that the provider can run, and the others with the reason."""
-    reasons = {point: unsupported(point, provider) for point in points}
-    return (tuple(p for p, reason in reasons.items() if reason is None),
-            tuple((p, reason) for p, reason in reasons.items() if reason is not None))
+    return _parted({point: unsupported(point, provider) for point in points})
 
 
-def _for_all(
-    points: tuple[DeployParams, ...], devices: Mapping[str, DeviceSection]
-) -> tuple[tuple[DeployParams, ...], tuple[tuple[DeployParams, str], ...]]:
+def _for_all(points: tuple[DeployParams, ...], devices: Mapping[str, DeviceSection]) -> _Parted:
     """The points that every further device can run, and the others with the reason: one artifact is for all."""
-    reasons = {point: next((f"on {name}: {reason}" for name, device in devices.items()
-                            if (reason := unsupported(point, device.provider))), None) for point in points}
+    return _parted({point: next((f"on {name}: {reason}" for name, device in devices.items()
+                                 if (reason := unsupported(point, device.provider))), None) for point in points})
+
+
+def _parted(reasons: Mapping[DeployParams, str | None]) -> _Parted:
     return (tuple(p for p, reason in reasons.items() if reason is None),
             tuple((p, reason) for p, reason in reasons.items() if reason is not None))
 

@@ -87,6 +87,11 @@ class WorkloadSection(_Section):
         return self
 
 
+def _require_device(host: str, python: str | None) -> None:
+    if python and host == "local":
+        raise wrong("python", "given for this machine", "a device as host beside it, or no python")
+
+
 class TargetSection(_Section):
     provider: Literal["cpu", "cuda", "dml"] = "cpu"
     provider_options: dict[str, str] = Field(default_factory=dict)
@@ -101,8 +106,7 @@ class TargetSection(_Section):
         tokens = (self.workload.prompt_tokens or 0) + (self.workload.new_tokens or 0)
         if self.context_length and tokens > self.context_length:
             raise wrong("context_length", str(self.context_length), f"at least the workload's {tokens} tokens")
-        if self.python and self.host == "local":
-            raise wrong("python", "given for this machine", "a device as host beside it, or no python")
+        _require_device(self.host, self.python)
         return self
 
 
@@ -117,8 +121,7 @@ class DeviceSection(_Section):
 
     @model_validator(mode="after")
     def _python_is_there(self) -> DeviceSection:
-        if self.python and self.host == "local":
-            raise wrong("python", "given for this machine", "a device as host beside it, or no python")
+        _require_device(self.host, self.python)
         return self
 
 

@@ -69,6 +69,12 @@ class Timed:
     ratios: Mapping[str, Measurement]
 
 
+def doubts(timed: Timed | None, elsewhere: Mapping[str, Timed]) -> dict[str, str]:
+    """Where the latency of something cannot be relied on: by device, the target's name empty, the sentence why."""
+    return {device: found.steadiness.sentence() for device, found in {"": timed, **elsewhere}.items()
+            if found and found.steadiness.state != "steady"}
+
+
 @dataclass(frozen=True)
 class Screened:
     """A deploy point's latency, memory and size on base weights, as far as they do not depend on the adapter.

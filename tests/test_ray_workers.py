@@ -17,10 +17,10 @@ import optuna
 import psutil
 import pytest
 
-from autotune.errors import DataError, ProbeError, Problem, TrainingError
+from autotune.errors import DataError, ProbeError, TrainingError
 from autotune.machine_lock import MachineLock
-from autotune.pipeline.progress import Report
 from tests import boards, postgres, studies
+from tests.errands import add, refuse, slow, stumble
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'autotune-edge[ray]'")
 
@@ -32,27 +32,6 @@ STUDY: dict[str, Any] = {
     "objectives": ["accuracy", "size_mb"], "constraints": ["accuracy >= 0.1"], "budget": {"adapters": 4},
     "early_stop_error": 0, "rungs": [0.5, 1],
 }
-
-
-def add(a: int, b: int) -> int:
-    print("noise on stdout")
-    os.write(2, b"noise on stderr")
-    return a + b
-
-
-def refuse() -> None:
-    raise DataError([Problem("rows.jsonl", "line 3", "empty", "a text")])
-
-
-def stumble() -> None:
-    raise ZeroDivisionError("what\nnow")
-
-
-def slow(report: Report) -> str:
-    for done in range(4):
-        report(done, 4, f"part {done}")
-        time.sleep(0.3)
-    return "done"
 
 
 def die_first(tries: Path, out: Path) -> list[str]:

@@ -9,23 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from autotune.errors import DataError, ProbeError, Problem, TrainingError
-from autotune.pipeline.progress import Report
+from autotune.errors import DataError, ProbeError, TrainingError
 from autotune.workers import Worker
-
-
-def add(a: int, b: int) -> int:
-    print("noise on stdout")
-    os.write(2, b"noise on stderr")
-    return a + b
+from tests.errands import add, refuse, slow, stumble
 
 
 def pid() -> int:
     return os.getpid()
-
-
-def refuse() -> None:
-    raise DataError([Problem("rows.jsonl", "line 3", "empty", "a text")])
 
 
 def stage_error() -> None:
@@ -34,19 +24,6 @@ def stage_error() -> None:
 
 def crash() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def stumble() -> None:
-    raise ZeroDivisionError("what\nnow")
-
-
-def slow(report: Report) -> str:
-    import time
-
-    for done in range(4):
-        report(done, 4, f"part {done}")
-        time.sleep(0.3)
-    return "done"
 
 
 @pytest.fixture

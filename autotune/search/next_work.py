@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autotune.search.path import Path, paths
 from autotune.search.rungs import Finish, Plan, Propose, Score, State, Stop, Train, Wait, Work
+from autotune.search.schedule import may_train, spent_up
 from autotune.search.settling import settled, where_stopped
 from autotune.search.view import View
 
@@ -80,13 +81,12 @@ def _end(state: State, end: Finish) -> Work:
 
 
 def _over(state: State, plan: Plan) -> Finish | None:
-    budget, spent = plan.budget, state.spent
     begun = sum(isinstance(work, Score) for work in state.in_flight)
-    if budget.trials is not None and spent.trials + begun >= budget.trials:
-        return Finish(f"the budget of {budget.trials} trials is used up")
-    if budget.time_s is not None and spent.seconds + plan.costs.reserve >= budget.time_s:
-        return Finish(f"the time budget of {budget.time_s:.0f} s is used up", out_of_time=True)
-    return None
+    spent = replace(state.spent, trials=state.spent.trials + begun, seconds=state.spent.seconds + plan.costs.reserve)
+    if over := spent_up(replace(plan.budget, time_s=None), spent):
+        return Finish(over)
+    over = spent_up(plan.budget, spent)
+    return Finish(over, out_of_time=True) if over else None
 
 
 def _options(view: View) -> Iterator[Option]:
@@ -207,6 +207,4 @@ def _why_none(view: View, anything: bool) -> Finish:
                       "nothing more would be finished in them", out_of_time=True)
     if view.state.exhausted:
         return Finish("every adapter of the space has been tried")
-    if budget.adapters is not None and view.state.spent.adapters >= budget.adapters:
-        return Finish(f"the budget of {budget.adapters} adapters is used up")
-    return Finish("nothing is left to do")
+    return Finish(may_train(budget, view.state.spent) or "nothing is left to do")

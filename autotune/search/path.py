@@ -27,8 +27,8 @@ def paths(view: View) -> dict[int, Path]:
 
 def _path(view: View, number: int, rung: int, last: int) -> Path:
     """By the next rung, after which one that looks worse goes no further; or to the end at once, where that, without
-    being judged between, takes no longer or alone fits into the time that is
-    left. What was never judged is judged first."""
+    being judged between, takes no longer or alone fits into the time that is left. What was never judged is judged
+    first."""
     chances = view.chances(number)
     scoring = sum(view.score_s(label) for label, may in zip(view.space.labels, chances, strict=True) if may)
     to_next, to_last = view.train_s(number, rung), view.train_s(number, last)

@@ -306,8 +306,9 @@ def copy_studies(database: str, names: Mapping[str, str], file: Path) -> None:
     """The studies of a database, by their names there and in the copy, into an SQLite file, whole or not at all."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)
+    storage = _storage(database)
     for there, here in names.items():
-        optuna.copy_study(from_study_name=there, from_storage=_storage(database), to_study_name=here,
+        optuna.copy_study(from_study_name=there, from_storage=storage, to_study_name=here,
                           to_storage=f"sqlite:///{beside}")
     beside.replace(file)
 

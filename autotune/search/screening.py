@@ -9,7 +9,7 @@ from autotune.errors import StageError
 from autotune.pareto import Candidate, Miss, nearest_miss
 from autotune.report.wording import show
 from autotune.search.scoring import Scorer
-from autotune.trials import Dropped, Screened, Screening, Timed
+from autotune.trials import Dropped, Screened, Screening, doubts
 from objectives.base import name_of, split_device
 from objectives.latency import VALUES
 from search_spaces.deploy import DeployParams
@@ -32,10 +32,8 @@ def screen(
             last = error
             dropped.append(Dropped(point, f"{error.stage}: {error.reason}"))
         else:
-            for device, timed in _timings(found).items():
-                if timed.steadiness.state != "steady":
-                    where = f" on {device}" if device else ""
-                    say(f"the latency of {point.label}{where} is not steady: {timed.steadiness.sentence()}")
+            for device, why in doubts(found.timed, found.elsewhere).items():
+                say(f"the latency of {point.label}{device and f' on {device}'} is not steady: {why}")
             reasons = broken(found, constraints)
             if not reasons:
                 kept.append(found)
@@ -53,7 +51,7 @@ def broken(found: Screened, constraints: Sequence[Constraint]) -> list[str]:
     A latency from a machine that was disturbed or drifting is no evidence against it.
     """
     sentences = []
-    unsteady = {device for device, timed in _timings(found).items() if timed.steadiness.state != "steady"}
+    unsteady = doubts(found.timed, found.elsewhere)
     for constraint in constraints:
         value = found.values.get(constraint.objective)
         plain, device = split_device(constraint.objective)
@@ -64,11 +62,6 @@ def broken(found: Screened, constraints: Sequence[Constraint]) -> list[str]:
             where = f"on {device} with the base model" if device else "on the base model"
             sentences.append(f"{plain} is {show(value, True)}{unit} {where} (n = {value.n}), where {constraint.expr}")
     return sentences
-
-
-def _timings(found: Screened) -> dict[str, Timed]:
-    """By device; the target's name is empty."""
-    return {**({"": found.timed} if found.timed else {}), **found.elsewhere}
 
 
 def _miss(dropped: Sequence[Dropped], constraints: Sequence[Constraint]) -> Miss | None:

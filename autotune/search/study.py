@@ -43,7 +43,7 @@ from autotune.search.warm import earlier_adapters
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
-from autotune.trials import Scored, Screened, StageRecord, TrialRecord
+from autotune.trials import Scored, Screened, StageRecord, TrialRecord, doubts
 from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -279,10 +279,8 @@ class StudyLoop:
             self._failed(trial, error, on_trial)
             return
         self._failures.clear()
-        for device, timed in {"": scored.timed, **scored.elsewhere}.items():
-            if timed and timed.steadiness.state != "steady":
-                where = f" on {device}" if device else ""
-                self._terminal.warn(f"trial {trial.number}'s latency{where} is in doubt: {timed.steadiness.sentence()}")
+        for device, why in doubts(scored.timed, scored.elsewhere).items():
+            self._terminal.warn(f"trial {trial.number}'s latency{device and f' on {device}'} is in doubt: {why}")
         self._write(trial, adapter, entry, point, scored)
         self._artifacts.drop_others()
         self._terminal.scoring(self._place(adapter.number), params)

@@ -181,16 +181,19 @@ class Store:
                 yield entry
                 return
             with self._workspace(key) as folder:
-                fetched = self._mirror is not None and self._mirror.fetch(key.stage, key.digest, folder)
-                yield self._named(key, folder) if fetched else folder
+                if self._mirror and self._mirror.fetch(key.stage, key.digest, folder):
+                    target = self._name(key, folder)
+                    yield Entry(key, target, read_manifest(target)["seconds"], cached=True)
+                else:
+                    yield folder
 
     def finish(self, key: Key, folder: Path, seconds: float, parents: Sequence[Entry] = ()) -> Entry:
         """Make the folder that ``opened`` gave, and that is complete now, the entry."""
         commit(folder, _facts(key, seconds), self._hashes(parents))
-        made = self._named(key, folder)
+        target = self._name(key, folder)
         if self._mirror:
-            self._mirror.push(key.stage, key.digest, made.path)
-        return Entry(key, made.path, seconds, cached=False)
+            self._mirror.push(key.stage, key.digest, target)
+        return Entry(key, target, seconds, cached=False)
 
     def drop(self, key: Key, unused_since: float | None = None) -> bool:
         """Forget an entry and free its disk, unless another process works on it just now.
@@ -311,12 +314,12 @@ class Store:
                 found |= hashes_by_inode(self.path(parent.key))
         return found
 
-    def _named(self, key: Key, folder: Path) -> Entry:
-        """A whole folder under the name of its entry, as any reader finds it."""
+    def _name(self, key: Key, folder: Path) -> Path:
+        """Give a whole folder the name of its entry, where any reader finds it."""
         target = self.path(key)
         folder.rename(target)
         fsync_folder(target.parent)
-        return Entry(key, target, read_manifest(target)["seconds"], cached=True)
+        return target
 
     def _lock_path(self, key: Key) -> Path:
         return self.root / ".locks" / f"{key.stage}-{key.digest}.lock"
