@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autotune.pipeline import builder
+from autotune.pipeline.quantize import quantize
 from search_spaces.deploy import DeployParams
 from tests.running import (
     build,
@@ -57,3 +58,45 @@ def test_an_odd_number_of_blocks_a_row_is_no_obstacle(algorithm, tmp_path):
     params = DeployParams("int4", algorithm=algorithm, symmetric=algorithm == "k_quant")
     info = build(source, tmp_path / "a", params, "cpu", 128)
     assert np.corrcoef(torch_logits(source), logits(info.path))[0, 1] > 0.6
+
+
+def _awkward(rows, columns, smallest):
+    """Weights as models have them, and what rounds differently if any step is another's: halves, ties, zeros, signs."""
+    matrix = np.random.default_rng(0).normal(0, 0.02, (rows, columns)).astype(np.float32)
+    counted = np.arange(columns, dtype=np.float32)
+    matrix[0] = 0
+    matrix[1] = counted % 7 - 3
+    matrix[2] = counted % 16
+    matrix[3] = -matrix[2]
+    matrix[4] = counted / 2 - 8
+    matrix[5] = np.where(counted % 2, 1, -1)
+    matrix[6], matrix[7] = 0.5, -0.5
+    matrix[8] *= smallest
+    matrix[9] = np.where(counted % 32 == 5, 3.0, 0)
+    return matrix
+
+
+@pytest.mark.parametrize("columns", [256, 200])
+@pytest.mark.parametrize("block", [16, 32, 128])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_default_rounding_is_onnxruntimes_to_the_last_bit(dtype, bits, symmetric, block, columns):
+    from onnxruntime.capi import _pybind_state as kernels
+
+    matrix = _awkward(3000, columns, 1e-3 if dtype == np.float16 else 1e-30).astype(dtype)
+    blocks = -(-columns // block)
+    packed = np.zeros((3000, blocks, block * bits // 8), np.uint8)
+    scales = np.zeros((3000, blocks), dtype)
+    zeros = np.zeros((3000, -(-blocks * bits // 8)), np.uint8)
+    kernel = {4: kernels.quantize_matmul_4bits, 8: kernels.quantize_matmul_8bits}[bits]
+    padded = np.pad(matrix, ((0, 0), (0, blocks * block - columns)))
+    kernel(packed, np.ascontiguousarray(padded.T), scales, zeros, block, 3000, columns, symmetric)
+
+    ours = quantize(matrix, bits, block, symmetric, "default")
+    np.testing.assert_array_equal(ours[0], packed)
+    np.testing.assert_array_equal(ours[1].view(f"u{ours[1].itemsize}"), scales.view(f"u{scales.itemsize}"))
+    if symmetric:
+        assert ours[2] is None
+    else:
+        np.testing.assert_array_equal(ours[2], zeros)

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
+import torch
 
 from autotune.errors import AssemblyError
+from autotune.pipeline.contiguous import contiguous
 from autotune.pipeline.quantize import quantize
 from search_spaces.deploy import Algorithm
 
@@ -68,8 +70,8 @@ def encode(matrix: Array, encoding: Encoding, name: str = "a weight") -> tuple[A
         if not fits_fp16(matrix):
             raise AssemblyError(f"{name}: the adapter makes weights beyond ±65504, which fp16 cannot hold; a lower "
                                 "learning rate or alpha keeps them small")
-        return (np.ascontiguousarray(matrix.T).astype(np.float16),)
-    return (np.ascontiguousarray(matrix.T),)
+        return (contiguous(torch.from_numpy(matrix.astype(np.float32, copy=False)).half().numpy().T),)
+    return (contiguous(matrix.T),)
 
 
 def decode(arrays: Sequence[Array], encoding: Encoding, columns: int) -> Array:
@@ -78,7 +80,7 @@ def decode(arrays: Sequence[Array], encoding: Encoding, columns: int) -> Array:
     A weight is scale · (level - zero point), as MatMulNBits and GatherBlockQuantized take it.
     """
     if encoding.kind != "nbits":
-        return np.ascontiguousarray(arrays[0].T.astype(np.float32))
+        return contiguous(arrays[0].T).astype(np.float32)
     packed, scales = arrays[0], arrays[1]
     rows, blocks = scales.shape
     matrix = np.empty((rows, columns), np.float32)

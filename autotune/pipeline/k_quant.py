@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
+Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
 #: Scales tried after the plain one: its range is cut in top - 1, top - 0.9, … top + 0.9 steps.
 _TRIALS = 20
@@ -40,14 +41,13 @@ _PIECE = 2**18
 _EXACT_BITS = 8
 
 
-def k_quant(flat: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Round blocks [n, block] of finite fp32 weights to ``bits`` (2 to 8) with one scale and zero point each.
+def k_quant(source: Array, bits: int) -> tuple[Levels, Array, Levels]:
+    """Round finite fp32 ``source`` [n, block] to ``bits`` (2 to 8) with a scale and a zero point for each block.
 
     Returns levels [n, block] (uint8), scales [n, 1] (fp32) and zero points [n, 1] (uint8); a weight is
     about scale · (level - zero point). Runs on as many threads as torch has; may be called from any thread.
     """
-    blocks, block = flat.shape
-    source = flat.numpy()
+    blocks, block = source.shape
     levels, zeros = np.empty((blocks, block), np.uint8), np.empty((blocks, 1), np.uint8)
     scales = np.empty((blocks, 1), np.float32)
     threads = torch.get_num_threads()
@@ -70,7 +70,7 @@ def k_quant(flat: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, 
     with ThreadPoolExecutor(threads) as pool:
         for _done in pool.map(work, range(0, blocks, size)):
             pass
-    return torch.from_numpy(levels), torch.from_numpy(scales), torch.from_numpy(zeros)
+    return levels, scales, zeros
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Memory:
         return _Memory(*(buffer[:, :blocks] for buffer in vars(self).values()))
 
 
-def _round(source: Array, bits: int, m: _Memory, levels: np.ndarray[Any, Any]) -> tuple[Array, Array]:
+def _round(source: Array, bits: int, m: _Memory, levels: Levels) -> tuple[Array, Array]:
     """Round blocks [n, block] into ``levels`` [n, block]; returns scales [n] and zero points [n]."""
     top = 2**bits - 1
     np.copyto(m.x, source.T)

@@ -23,6 +23,9 @@ from autotune.pipeline.layer_weights import LayerWeight
 _ADAPTER_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 
+#: Rows of a matrix that an adapter's change is added to at a time.
+_ROWS = 128
+
 #: What PEFT may set that would change other weights than layer matrices, or merge by another formula.
 _PLAIN = {
     "peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "lora_bias": False, "modules_to_save": None,
@@ -84,19 +87,22 @@ class MergedWeights:
         return self._last[1]
 
     def _merged(self, module: str) -> torch.Tensor:
-        base = self._read(f"{module}.weight").float()
+        base = self._read(f"{module}.weight")
         down = self._tensors.get(f"{module}.lora_A.weight")
         if down is None:
-            return base
+            return base.float()
         up = self._tensors[f"{module}.lora_B.weight"]
         if (up.shape[0], down.shape[1]) != tuple(base.shape) or up.shape[1] != down.shape[0]:
             raise AssemblyError(f"{self._adapter}: {module}: {tuple(up.shape)} by {tuple(down.shape)} found; accepted "
                                 f"is what makes the base's {tuple(base.shape)}")
-        merged = base + (up.float() @ down.float()) * self._scale
+        merged = torch.mm(up.float(), down.float())
+        # In pieces, whose widened copies stay in a cache.
+        for piece, of_base in zip(torch.split(merged, _ROWS), torch.split(base, _ROWS), strict=True):
+            piece.mul_(self._scale).add_(of_base)
         if self._dora:
             magnitude = self._tensors[f"{module}.lora_magnitude_vector"].float()
             merged = (magnitude / torch.linalg.norm(merged, dim=1)).view(-1, 1) * merged
-        if not torch.isfinite(merged).all():
+        if not torch.isfinite(torch.stack(torch.aminmax(merged))).all():
             raise AssemblyError(f"{self._adapter}: {module}: not finite once merged; the adapter is broken")
         return merged
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from autotune.pipeline import graph
+from autotune.pipeline.contiguous import contiguous
 
 #: Weights that no adapter changes; what it may change lies in a file for each group of layer matrices.
 SHARED_FILE = "model.onnx.data"
@@ -91,7 +92,7 @@ def link(source: Path, target: Path) -> None:
 def write_at(file: IO[bytes], offset: int, array: np.ndarray[Any, Any]) -> None:
     """``array``'s bytes at ``offset``; what lies between is zeros."""
     file.seek(offset)
-    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    file.write(contiguous(array).reshape(-1).view(np.uint8).data)
 
 
 def _link(values: list[Any], name: str, folder: Path, places: dict[str, Place]) -> bool:
