@@ -2,7 +2,7 @@
 
 For a small model with a large vocabulary the embedding is most of the file: 671 MB of the 1,040 MB
 that ModelBuilder writes for a 270M model at int8. A tied model's embedding *is* the head's matrix, so
-it is read out of that; an untied one's is quantized beside it, in the same layout by the same kernel.
+it is read out of that; an untied one's is quantized beside it, in the same layout by the same rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from autotune.errors import AssemblyError
 from autotune.pipeline import graph
+from autotune.pipeline.contiguous import contiguous
 from autotune.pipeline.quantize import quantize
 from autotune.pipeline.weight_storage import DOMAIN
 
@@ -55,7 +56,7 @@ def float_embedding_apart(model: Any) -> None:
         return
     source, rows = _float_rows(gather)
     own = graph.add_lazy_initializer(model, _EMBEDDING, tuple(rows.shape), rows.dtype.numpy(),
-                                     lambda: np.ascontiguousarray(rows.numpy()))
+                                     lambda: contiguous(rows.numpy()))
     gather.replace_input_with(0, own)
     _forget(model, source)
 
@@ -104,7 +105,7 @@ def _head_as_rows(model: Any, gather: Any, head: Any, vocab: int) -> list[Any]:
 def _quantized_rows(
     model: Any, embedding: np.ndarray[Any, Any], bits: int, block: int, symmetric: bool
 ) -> list[Any]:
-    """An untied embedding by the kernel that quantizes the matrices by default."""
+    """An untied embedding, rounded as the matrices are by default."""
     packed, scales, zeros = quantize(embedding, bits, block, symmetric, "default")
     parts = [
         graph.add_initializer(model, f"{_EMBEDDING}_Q{bits}", packed.reshape(len(packed), -1)),

@@ -12,13 +12,11 @@ import torch
 
 from autotune.errors import AssemblyError
 from autotune.pipeline.contiguous import contiguous
+from autotune.pipeline.pieces import in_pieces
 from autotune.pipeline.quantize import quantize
 from search_spaces.deploy import Algorithm
 
 Array = np.ndarray[Any, Any]
-
-#: Matrix rows unpacked at a time: a large head's working copies stay small.
-_ROWS = 8192
 
 #: Precision of an exported graph's float tensors → its numpy type.
 FLOATS: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -80,19 +78,21 @@ def decode(arrays: Sequence[Array], encoding: Encoding, columns: int) -> Array:
     A weight is scale · (level - zero point), as MatMulNBits and GatherBlockQuantized take it.
     """
     if encoding.kind != "nbits":
-        return contiguous(arrays[0].T).astype(np.float32)
+        return contiguous(arrays[0].T).astype(np.float32)  # a copy, never the file's own mapping
     packed, scales = arrays[0], arrays[1]
     rows, blocks = scales.shape
     matrix = np.empty((rows, columns), np.float32)
-    for start in range(0, rows, _ROWS):
-        part = slice(start, min(start + _ROWS, rows))
-        levels = _unpack(packed[part].reshape(part.stop - start, -1), encoding.bits).astype(np.float32)
-        whole = levels.reshape(part.stop - start, blocks, encoding.block)
-        zeros = np.float32(2 ** (encoding.bits - 1)) if len(arrays) < 3 else (
+
+    def work(part: slice) -> None:
+        count = part.stop - part.start
+        levels = _unpack(packed[part].reshape(count, -1), encoding.bits).astype(np.float32)
+        whole = levels.reshape(count, blocks, encoding.block)
+        whole -= np.float32(2 ** (encoding.bits - 1)) if len(arrays) < 3 else (
             _unpack(arrays[2][part], encoding.bits)[:, :blocks, None].astype(np.float32))
-        whole -= zeros
         whole *= scales[part].astype(np.float32)[:, :, None]
-        matrix[part] = whole.reshape(part.stop - start, -1)[:, :columns]
+        matrix[part] = whole.reshape(count, -1)[:, :columns]
+
+    in_pieces(rows, blocks * encoding.block, work)
     return matrix
 
 

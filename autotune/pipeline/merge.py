@@ -98,7 +98,7 @@ class MergedWeights:
         merged = torch.mm(up.float(), down.float())
         # In pieces, whose widened copies stay in a cache.
         for piece, of_base in zip(torch.split(merged, _ROWS), torch.split(base, _ROWS), strict=True):
-            piece.mul_(self._scale).add_(of_base)
+            piece.mul_(self._scale).add_(of_base.float())
         if self._dora:
             magnitude = self._tensors[f"{module}.lora_magnitude_vector"].float()
             merged = (magnitude / torch.linalg.norm(merged, dim=1)).view(-1, 1) * merged
