@@ -20,7 +20,8 @@ from autotune.pipeline.splits import cut_splits
 from autotune.pipeline.stages import DATA_FILE
 from autotune.pipeline.tokens import TokenizedData
 from autotune.preparation import Prepared
-from autotune.storage.store import Entry, Key, Store
+from autotune.storage.entry_key import Key
+from autotune.storage.store import Entry, Store
 from autotune.study_file import DataSection, StudyFile
 from objectives.bundle import Task, task_of
 from objectives.templates import render, template_columns

@@ -16,7 +16,7 @@ from typing import Any, cast
 from autotune import __version__
 from autotune.errors import ConfigError, Problem, StudyError
 from autotune.run_folder import LIBRARIES
-from autotune.storage.store import library_version
+from autotune.storage.entry_key import library_version
 from autotune.workers import Kind
 
 Needs = Mapping[Kind, Mapping[str, float]]

@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from autotune import __version__
 from autotune.errors import ConfigError, Problem
 from autotune.report.wording import join
-from autotune.storage.store import library_version, write_atomically
+from autotune.storage.entry_key import library_version
+from autotune.storage.store import write_atomically
 from autotune.study_file import MAY_CHANGE
 
 LIBRARIES = (

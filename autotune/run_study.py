@@ -32,12 +32,13 @@ from autotune.search import schedule
 from autotune.search.baseline import Baseline
 from autotune.search.database import answering, database_of, opening
 from autotune.search.limits import Limits
-from autotune.search.proposals import reach
+from autotune.search.optuna_study import reach
 from autotune.search.repeats import Repeated
 from autotune.search.scoring import Scorer
 from autotune.search.screening import screen
 from autotune.search.study import StudyLoop
 from autotune.search.trainer import training_width
+from autotune.storage import run_registry
 from autotune.storage.keys import digest
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
@@ -69,7 +70,7 @@ def run_study(config: StudyConfig, options: Options) -> Finished:
     with RunFolder(options.out, config.sha256(), resolved) as folder:
         seconds_before = account(folder.events()[:-1]).wall_s  # less this process's own start
         store = open_store(options, terminal.warn)
-        store.register(folder.root)
+        run_registry.register(store.root, folder.root)
         database = database_of(folder, config.file.storage, config.file.name)
         with opening(database):  # said before any work
             reach(database.url)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from autotune.pareto import Candidate, Miss
 from autotune.stats import Measurement
-from autotune.storage.store import Key
+from autotune.storage.entry_key import Key
 from objectives.steadiness import Steadiness
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams

@@ -29,7 +29,8 @@ import numpy as np
 from autotune.pipeline import builder, stages
 from autotune.pipeline.architectures import read_config
 from autotune.pipeline.template_params import template_params
-from autotune.storage.store import Entry, Store, make_key
+from autotune.storage.entry_key import make_key
+from autotune.storage.store import Entry, Store
 from autotune.workers import Worker
 from benchmarks.adapters import merge_whole, random_adapter
 from benchmarks.record import record

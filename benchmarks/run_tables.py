@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from autotune.search.proposals import recorded
+from autotune.search.optuna_study import recorded
 from autotune.trials import INTERRUPTED
 from tests import studies
 

@@ -36,11 +36,12 @@ from autotune.pipeline.rungs import RungJob
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.search.limits import Limits
-from autotune.search.proposals import recorded
+from autotune.search.optuna_study import recorded
 from autotune.search.schedule import Budget
 from autotune.search.study import StudyLoop
 from autotune.stats import Measurement
-from autotune.storage.store import Entry, make_key
+from autotune.storage.entry_key import make_key
+from autotune.storage.store import Entry
 from autotune.trials import INTERRUPTED, Scored, Screened, Stopped
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams

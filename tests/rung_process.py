@@ -19,8 +19,9 @@ from autotune.machine_lock import MachineLock
 from autotune.pipeline.rungs import RungJob, rung_steps
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
+from autotune.storage.entry_key import make_key
 from autotune.storage.stage_runner import StageRunner
-from autotune.storage.store import Entry, Store, make_key
+from autotune.storage.store import Entry, Store
 from autotune.workers import Worker
 from search_spaces.adapter import AdapterParams
 

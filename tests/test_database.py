@@ -10,7 +10,7 @@ import pytest
 from autotune.errors import ConfigError, StudyError
 from autotune.run_folder import RunFolder
 from autotune.search.database import Database, answering, database_of, opening
-from autotune.search.proposals import copy_studies, open_study
+from autotune.search.optuna_study import copy_studies, open_study
 from tests import studies
 
 URL = "postgresql+psycopg://autotune:secret@127.0.0.1:9/studies"
@@ -46,7 +46,7 @@ def test_a_database_that_cannot_be_opened_is_said_without_its_password(
     url: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("psycopg" if "psycopg" in url else "grpc" if "grpc" in url else "sqlalchemy")
-    monkeypatch.setattr("autotune.search.proposals._PROXY_ANSWERS_S", 0.3)
+    monkeypatch.setattr("autotune.search.optuna_study._PROXY_ANSWERS_S", 0.3)
     with pytest.raises(ConfigError) as caught, opening(Database(url, "tone")):
         open_study(url, "tone", ["maximize"], ["accuracy"])
     assert told in str(caught.value)

@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from autotune.cli import app
 from autotune.errors import ConfigError, StudyError
+from autotune.storage import run_registry
+from autotune.storage.entry_key import Key, make_key
 from autotune.storage.garbage import Held, Run, disk_bytes, parse_size, plan, reclaimable
 from autotune.storage.manifest import StoredFile
-from autotune.storage.store import Key, Store, Stored, make_key
+from autotune.storage.store import Store, Stored
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -147,7 +149,7 @@ class Disk:
         text = "".join(json.dumps(e) + "\n" for e in events) + '{"event": "stage_start", "key": "ada' * torn
         (folder / "events.jsonl").write_text(text)
         (folder / ".lock").touch()
-        self.store.register(folder)
+        run_registry.register(self.store.root, folder)
         return folder
 
     def gc(self, *arguments: str) -> str:
@@ -184,7 +186,7 @@ def test_gc_frees_what_no_run_names_and_says_what_is_held(disk: Disk) -> None:
     assert text.splitlines()[-1].endswith("is held by 1 run")
     assert disk.store.get(garbage) is None
     assert disk.store.get(kept) is not None
-    assert [r.path for r in disk.store.registered()] == [folder]
+    assert [r.path for r in run_registry.registered(disk.store.root)] == [folder]
 
 
 def test_an_active_run_keeps_its_entries_and_the_young_ones(disk: Disk) -> None:

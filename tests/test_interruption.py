@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from autotune.run_folder import RunFolder
-from autotune.search.proposals import Proposals, open_study
+from autotune.search.optuna_study import open_study
+from autotune.search.proposals import Proposals
 from benchmarks import kill_nine
 from search_spaces.space import parse_space
 from tests import studies

@@ -119,6 +119,7 @@ def test_the_model_is_lent_and_given_back_as_it_was(trained: tuple[str, Trained]
         with pytest.raises(FileNotFoundError):
             judge(model, given.base, given.adapter, given.rows, given.trie, {INT4: tmp_path / "point"})
         assert judge(model, given.base, given.adapter, given.rows, given.trie) == {FULL: first[FULL]}
+        assert judge(model, given.base, given.adapter, given.rows, given.trie, {}, full=False) == {}
     with frozen_base(given.base, "fp32", "cpu") as again:
         assert again is model  # a model that something was left in is loaded anew
 

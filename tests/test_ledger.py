@@ -10,8 +10,9 @@ from optuna.trial import Trial, TrialState
 from autotune import stats
 from autotune.constraints import parse
 from autotune.search.ledger import Ledger
-from autotune.search.proposals import Proposals, annotate, open_study, recorded
-from autotune.storage.store import Key
+from autotune.search.optuna_study import annotate, open_study, recorded
+from autotune.search.proposals import Proposals
+from autotune.storage.entry_key import Key
 from autotune.trials import Scored, StageRecord, Stopped
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams

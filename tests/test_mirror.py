@@ -10,8 +10,9 @@ import fsspec
 import pytest
 
 from autotune.errors import ConfigError
+from autotune.storage.entry_key import Key, make_key
 from autotune.storage.mirror import Mirror
-from autotune.storage.store import Entry, Key, Store, make_key
+from autotune.storage.store import Entry, Store
 
 KEY = make_key("point", 1, {"what": "a"})
 TWIN = make_key("adapter", 1, {"what": "b"})

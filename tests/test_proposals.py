@@ -9,7 +9,8 @@ import optuna
 import pytest
 
 from autotune.search.asking import Known
-from autotune.search.proposals import Expected, Proposals, open_study, read_study
+from autotune.search.optuna_study import open_study
+from autotune.search.proposals import Expected, Proposals, read_study
 from autotune.search.schedule import first_points
 from search_spaces.space import Space, parse_space
 

@@ -20,8 +20,8 @@ from autotune.questions import (
     screening_seconds,
     stopping,
 )
+from autotune.storage.entry_key import Key
 from autotune.storage.keys import timed_task
-from autotune.storage.store import Key
 from objectives.request import LatencyTask, parse_request
 
 ROWS = tuple(Example((2, 10 + i, 11 + i), (30, 1), f"row {i}", "a") for i in range(6))

@@ -15,7 +15,7 @@ from autotune.report.outcome import judge
 from autotune.report.results import Context, results, schema
 from autotune.report.terminal import Terminal, describe, show, verdict_sentence
 from autotune.stats import Measurement
-from autotune.storage.store import Key
+from autotune.storage.entry_key import Key
 from autotune.trials import INTERRUPTED, Screened, Screening, Timed, TrialRecord
 from objectives.base import OBJECTIVES
 from objectives.steadiness import steadiness

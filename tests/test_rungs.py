@@ -26,7 +26,8 @@ from autotune.pipeline.template_params import template_params
 from autotune.pipeline.tokens import TokenizedData
 from autotune.run_folder import RunFolder
 from autotune.storage import keys
-from autotune.storage.store import Entry, make_key
+from autotune.storage.entry_key import make_key
+from autotune.storage.store import Entry
 from search_spaces.deploy import DeployParams
 from tests import studies, tiny
 from tests.packing import weights
@@ -186,10 +187,15 @@ def test_a_judgement_is_an_entry_of_its_own_by_deploy_point(made: Bench, folder:
     assert 0 <= found.right["fp32"] <= 12
     assert found.losses["fp32"] == found.loss != found.losses["int4-b32"]
     assert made.runner.judgement(made.base, made.data, rung, points, 12, 1).cached
-    others = [made.runner.judgement(made.base, made.data, rung, {fp32: points[fp32]}, 12, 1),
+    rounded = made.runner.judgement(made.base, made.data, rung, {INT4: points[INT4]}, 12, 1)
+    alone = judgement.read(rounded.path, (INT4,))  # what no deploy point has is not judged
+    assert alone.losses == {"int4-b32": found.losses["int4-b32"]}
+    assert alone.loss == found.losses["int4-b32"]
+    assert alone.right == {"int4-b32": found.right["int4-b32"]}
+    others = [made.runner.judgement(made.base, made.data, rung, {fp32: points[fp32]}, 12, 1), rounded,
               made.runner.judgement(made.base, made.data, rung, points, 13, 1),
               made.runner.judgement(made.base, made.data, made.train(1, PARAMS)[0], points, 12, 1)]
-    assert len({entry.key, *(other.key for other in others)}) == 4
+    assert len({entry.key, *(other.key for other in others)}) == 5
 
 
 def test_steps_of_rungs_rise_to_the_whole_training() -> None:

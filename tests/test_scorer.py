@@ -18,8 +18,9 @@ from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder, environment
 from autotune.search.scoring import Scorer
 from autotune.search.screening import screen
+from autotune.storage.entry_key import Key
 from autotune.storage.stage_runner import StageRunner
-from autotune.storage.store import Entry, Key, Store
+from autotune.storage.store import Entry, Store
 from autotune.targets.local import run_probe
 from autotune.workers import Worker
 from objectives.request import PROTOCOL

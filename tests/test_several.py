@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from autotune.errors import StageError, TrainingError
+from autotune.storage.entry_key import Key, make_key
 from autotune.storage.several import make_several
-from autotune.storage.store import Entry, Key, Store, make_key
+from autotune.storage.store import Entry, Store
 
 KEYS = [make_key("adapter", 1, {"number": i}) for i in range(6)]
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from autotune.storage.store import Entry, Key, Store, library_version, make_key
+from autotune.storage import run_registry
+from autotune.storage.entry_key import Key, library_version, make_key
+from autotune.storage.store import Entry, Store
 
 KEY = make_key("adapter", 1, {"rank": 8})
 OTHER = make_key("adapter", 1, {"rank": 99})
@@ -212,10 +214,10 @@ def test_runs_are_remembered(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "tone ö"
     run.mkdir(parents=True)
     for folder in (run, run / ".." / "tone ö"):
-        store.register(folder)
-    assert [r.path for r in store.registered()] == [run]
-    store.unregister(run)
-    assert store.registered() == []
+        run_registry.register(store.root, folder)
+    assert [r.path for r in run_registry.registered(store.root)] == [run]
+    run_registry.unregister(store.root, run)
+    assert run_registry.registered(store.root) == []
 
 
 def _worker(root: str, results: multiprocessing.Queue) -> None:  # type: ignore[type-arg]

@@ -9,7 +9,8 @@ import pytest
 
 from autotune.errors import ConfigError
 from autotune.search.asking import Known
-from autotune.search.proposals import Proposals, open_study
+from autotune.search.optuna_study import open_study
+from autotune.search.proposals import Proposals
 from autotune.search.warm import earlier_adapters
 from tests.test_proposals import WIDE
 

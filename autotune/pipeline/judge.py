@@ -45,9 +45,10 @@ class Judged:
 
 def judge(
     model: Any, base: Path, adapter: Path, rows: Sequence[Example], trie: Node | None,
-    points: Mapping[DeployParams, Path] | None = None,
+    points: Mapping[DeployParams, Path] | None = None, full: bool = True,
 ) -> dict[DeployParams, Judged]:
-    """How ``adapter`` answers ``rows``, by ``rounding``: at full precision (``FULL``) and as each of ``points`` rounds.
+    """How ``adapter`` answers ``rows``, by ``rounding``: as each of ``points`` rounds, and where ``full`` is asked for
+    at full precision (``FULL``).
 
     ``model`` is the frozen base in fp32 from the folder ``base``, on any device; its weights give way to others
     meanwhile and are the same tensors again afterwards. ``points`` gives the folder that ``make_point`` wrote for each
@@ -59,8 +60,10 @@ def judge(
     Raises AssemblyError when the adapter does not fit the base, or a point cannot hold what it makes.
     """
     points = points or {}
-    with _weights_instead(model, merged_weights(model, base, adapter)):
-        found = {FULL: _answers(model, rows, trie)}
+    found: dict[DeployParams, Judged] = {}
+    if full:
+        with _weights_instead(model, merged_weights(model, base, adapter)):
+            found[FULL] = _answers(model, rows, trie)
     for shared, params in roundings(points).items():
         with _weights_instead(model, rounded_weights(model, base, adapter, points[params], params)):
             found[shared] = _answers(model, rows, trie)

@@ -20,8 +20,9 @@ _FILE = "judged.json"
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of ``rows`` validation rows: the mean loss of an answer token at full precision (nats; None where it is not
-    finite), and by deploy point's label that loss with its rounding and how many rows are right (empty without labels).
+    """Of ``rows`` validation rows: the mean loss of an answer token at full precision, or where that was not judged at
+    the first rounding (nats; None where it is not finite), and by deploy point's label that loss with its rounding and
+    how many rows are right (empty without labels).
     """
 
     rows: int
@@ -45,7 +46,7 @@ def read(folder: Path, points: Iterable[DeployParams]) -> Judgement:
     """What ``write`` wrote, for these deploy points. Raises KeyError for one whose rounding was not judged."""
     record: list[dict[str, Any]] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     by_rounding = {entry["rounding"]: entry for entry in record}
-    full = by_rounding[FULL.label]
+    full = by_rounding.get(FULL.label, record[0])
     mine = {point.label: by_rounding[rounding(point).label] for point in points}
     return Judgement(
         full["rows"], full["loss"], {label: entry["loss"] for label, entry in mine.items()},

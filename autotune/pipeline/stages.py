@@ -105,10 +105,10 @@ def make_point(
 
 
 def make_judgement(
-    base: Path, data: Path, adapter: Path, points: Mapping[DeployParams, Path], rows: int, threads: int | None,
-    out: Path,
+    base: Path, data: Path, adapter: Path, points: Mapping[DeployParams, Path], full: bool, rows: int,
+    threads: int | None, out: Path,
 ) -> None:
-    """How an adapter answers at most ``rows`` validation rows, at full precision and as each of the points rounds."""
+    """How an adapter answers at most ``rows`` validation rows as each point rounds, and at ``full`` precision."""
     from autotune.pipeline.frozen_base import resolve_device
     from autotune.pipeline.judge import judge
     from autotune.pipeline.judgement import write
@@ -120,7 +120,7 @@ def make_judgement(
     tokens = TokenizedData.load(data)
     trie = build_trie(tokens.label_ids, tokens.eos_id) if tokens.task == "choice" else None
     with torch_settings(threads, resolve_device()), frozen_base(base, "fp32") as model:
-        write(judge(model, base, adapter, spread(tokens.valid, rows), trie, points), out)
+        write(judge(model, base, adapter, spread(tokens.valid, rows), trie, points, full), out)
 
 
 def check_tokenizer(template: Path, base_name: str, rows: Sequence[Example], chat: bool, out: Path) -> None:

@@ -14,9 +14,9 @@ from autotune.constraints import Constraint
 from autotune.pareto import Candidate, feasible
 from autotune.report.terminal import describe
 from autotune.report.wording import measured
-from autotune.search.proposals import END_REASON, annotate, fixed_ask, keep, recorded
+from autotune.search.optuna_study import END_REASON, annotate, fixed_ask, keep, recorded
 from autotune.stats import Measurement
-from autotune.storage.store import Key
+from autotune.storage.entry_key import Key
 from autotune.trials import INTERRUPTED, Scored, State, TrialRecord
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
-from optuna.samplers import PartialFixedSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,22 +19,18 @@ from autotune.pareto import Direction
 from autotune.report.terminal import describe
 from autotune.report.wording import number
 from autotune.search.asking import Known, ask, best_first, given
+from autotune.search.optuna_study import END_REASON, RECORD, annotate, as_json, fixed_ask, keep, recorded
 from autotune.search.rungs import Rung
 from autotune.search.schedule import first_points
 from search_spaces.adapter import AdapterParams
 from search_spaces.space import Space, Value
 
 ADAPTER = "adapter"
-#: The system attribute that autotune reads back; user attributes are for people, who see them all.
-RECORD = "autotune"
-#: Why a trial was stopped or failed; attributes are shown by the alphabet, and this one should come early.
-END_REASON = "end_reason"
 _BASELINE = "baseline"
 _EXPECTED = "expected"
 _WARM = "warm_start"
 _RUNGS = "rungs"
 _SKIPPED = "skipped"
-_PROXY_ANSWERS_S = 20.0
 
 
 ProposedState = Literal["begun", "complete", "stopped", "failed"]
@@ -244,26 +235,6 @@ def _adapter(trial: FrozenTrial) -> AdapterParams:
     return AdapterParams(**recorded(trial)[ADAPTER])
 
 
-def recorded(trial: FrozenTrial) -> Mapping[str, Any]:
-    """What a trial holds for autotune itself; older run folders have it among the user attributes."""
-    found: Mapping[str, Any] = trial.system_attrs.get(RECORD, trial.user_attrs)
-    return found
-
-
-def keep(trial: Trial, **fields: Any) -> None:
-    """Add to what a trial holds for autotune itself."""
-    storage, number = trial.storage, trial._trial_id
-    storage.set_trial_system_attr(number, RECORD, as_json({**recorded(storage.get_trial(number)), **fields}))
-
-
-def annotate(study: optuna.Study, words: Mapping[str, str]) -> None:
-    """Set the study's attributes for people, those that have changed."""
-    before = study.user_attrs
-    for name, text in words.items():
-        if before.get(name) != text:
-            study.set_user_attr(name, text)
-
-
 def read_study(database: Path, name: str) -> tuple[list[str], list[Known]]:
     """What the proposal study of an earlier run calls its values, and what it knows of its adapters.
 
@@ -279,61 +250,3 @@ def read_study(database: Path, name: str) -> tuple[list[str], list[Known]]:
         raise ValueError(str(error)) from error
     proposed = [t for t in study.get_trials(deepcopy=False) if ADAPTER in recorded(t)]
     return list(study.metric_names or []), [k for t in proposed if (k := _known(t, None)).values is not None]
-
-
-def open_study(
-    database: str, name: str, directions: Sequence[Direction], metric_names: Sequence[str]
-) -> optuna.Study:
-    """The study of that name in the database, made if it is not there. Raises what the database's driver raises."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        storage=_storage(database), study_name=name, directions=list(directions), load_if_exists=True
-    )
-    if study.metric_names != list(metric_names):
-        with warnings.catch_warnings():  # Optuna calls the names experimental
-            warnings.simplefilter("ignore")
-            study.set_metric_names(list(metric_names))
-    return study
-
-
-def reach(database: str) -> None:
-    """Raises what the database's driver raises where it cannot be opened."""
-    if not database.startswith("sqlite"):
-        _storage(database)
-
-
-def copy_studies(database: str, names: Mapping[str, str], file: Path) -> None:
-    """The studies of a database, by their names there and in the copy, into an SQLite file, whole or not at all."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
-    storage = _storage(database)
-    for there, here in names.items():
-        optuna.copy_study(from_study_name=there, from_storage=storage, to_study_name=here,
-                          to_storage=f"sqlite:///{beside}")
-    beside.replace(file)
-
-
-def _storage(database: str) -> str | optuna.storages.BaseStorage:
-    with warnings.catch_warnings():  # Optuna calls its proxy experimental
-        warnings.simplefilter("ignore")
-        if proxy := re.fullmatch(r"grpc://(.*):(\d+)/?", database):
-            storage = optuna.storages.GrpcStorageProxy(host=proxy[1], port=int(proxy[2]))
-            storage.wait_server_ready(timeout=_PROXY_ANSWERS_S)
-            return storage
-    if database.startswith("sqlite"):
-        return database
-    # A server may close a connection that was idle while an adapter trained.
-    return optuna.storages.RDBStorage(database, engine_kwargs={"pool_pre_ping": True})
-
-
-def fixed_ask(
-    study: optuna.Study, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
-) -> Trial:
-    """A running trial with exactly these parameters."""
-    study.sampler = PartialFixedSampler(dict(params), optuna.samplers.RandomSampler(seed=0))
-    return study.ask(dict(distributions))
-
-
-def as_json(value: Any) -> Any:
-    """A value as JSON holds it, which is how Optuna gives user attributes back."""
-    return json.loads(json.dumps(value))

@@ -28,8 +28,9 @@ from autotune.search.sequential import stop_rule
 from autotune.search.timing import Timer, info_of
 from autotune.stats import Measurement
 from autotune.storage import keys
+from autotune.storage.entry_key import Key
 from autotune.storage.stage_runner import StageRunner
-from autotune.storage.store import Entry, Key
+from autotune.storage.store import Entry
 from autotune.targets.several import Site, site
 from autotune.trials import Scored, Screened, StageRecord, Stopped
 from objectives.base import MB, OBJECTIVES

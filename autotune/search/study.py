@@ -30,9 +30,10 @@ from autotune.search.front_artifacts import FrontArtifacts
 from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
 from autotune.search.next_work import next_work
+from autotune.search.optuna_study import copy_studies, open_study
 from autotune.search.planning import Planner
 from autotune.search.progress import adapter_states, curve_json, seconds_left
-from autotune.search.proposals import Proposals, Proposed, copy_studies, open_study
+from autotune.search.proposals import Proposals, Proposed
 from autotune.search.repeats import Repeated, best_of_each, repeat
 from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Wait, Work
 from autotune.search.scoring import Scorer

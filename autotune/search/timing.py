@@ -22,8 +22,9 @@ from autotune.questions import (
 )
 from autotune.stats import Measurement
 from autotune.storage import keys
+from autotune.storage.entry_key import Key
 from autotune.storage.stage_runner import StageRunner
-from autotune.storage.store import Entry, Key
+from autotune.storage.store import Entry
 from autotune.targets.several import Site, side_by_side
 from autotune.trials import Timed
 from objectives.base import on_device

@@ -17,8 +17,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from autotune.errors import StudyError
+from autotune.storage import run_registry
+from autotune.storage.entry_key import Key
 from autotune.storage.manifest import StoredFile, disk_files
-from autotune.storage.store import Key, Registered, Store, Stored
+from autotune.storage.run_registry import Registered
+from autotune.storage.store import Store, Stored
 
 SIZES = "a size such as 500MB, 5GB or 1.5GiB"
 _UNITS: dict[str, int] = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -145,7 +148,7 @@ def survey(store: Store) -> Held:
         StudyError: a run's folder cannot be read, so what it reaches is not known.
     """
     entries = tuple(store.entries())
-    runs = tuple(_run(registered) for registered in store.registered())
+    runs = tuple(_run(known) for known in run_registry.registered(store.root))
     return Held(entries, runs, frozenset(e.key for e in entries if store.busy(e.key)))
 
 
@@ -169,7 +172,7 @@ def collect(store: Store, max_size: int | None = None, dry_run: bool = False) ->
         freed = [key for key in freed if store.drop(key, unused_since=by_key[key].last_used)]
         for run in held.runs:
             if not run.exists:
-                store.unregister(run.path)
+                run_registry.unregister(store.root, run.path)
     gone = set(freed)
     rest = [e for e in held.entries if e.key not in gone]
     freed_files = left_files + [f for key in freed for f in by_key[key].files]

@@ -10,7 +10,7 @@ from typing import Any
 
 from autotune.pipeline.template_params import TemplateParams
 from autotune.pipeline.tokens import Example
-from autotune.storage.store import Key, library_version, make_key
+from autotune.storage.entry_key import Key, library_version, make_key
 from objectives.request import PROTOCOL
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
@@ -42,10 +42,10 @@ def rung(base: Key, data: Key, params: AdapterParams, seed: int, step: int, last
     return whole if last else make_key("rung", 1, {"adapter": str(whole), "step": step}, _TRAIN)
 
 
-def judgement(trained: Key, points: Mapping[str, Key], rows: int) -> Key:
-    """``points`` are those whose roundings are judged, by the rounding's label."""
-    return make_key("judge", 1, {"adapter": str(trained), "points": {n: str(key) for n, key in points.items()},
-                                 "rows": rows}, (*_ASSEMBLE, "transformers"))
+def judgement(trained: Key, points: Mapping[str, Key], full: bool, rows: int) -> Key:
+    """``points`` are those whose roundings are judged, by the rounding's label; ``full``: full precision is, too."""
+    return make_key("judge", 2, {"adapter": str(trained), "points": {n: str(key) for n, key in points.items()},
+                                 "full": full, "rows": rows}, (*_ASSEMBLE, "transformers"))
 
 
 def template(base: Key, params: TemplateParams) -> Key:

@@ -11,7 +11,8 @@ from pathlib import Path
 from filelock import Timeout
 
 from autotune.errors import StageError
-from autotune.storage.store import Entry, Key, Store
+from autotune.storage.entry_key import Key
+from autotune.storage.store import Entry, Store
 
 #: Writes into the empty folder of each key; gives what each took (in any unit, as a share), or why it is not made.
 Produce = Callable[[Mapping[Key, Path]], Mapping[Key, float | StageError]]

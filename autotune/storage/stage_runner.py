@@ -1,15 +1,13 @@
-"""Runs stages through the store: cache, lock, worker, progress, events, and the account of what it cost."""
+"""Every stage of a study: what names its entry, who makes it, and of what."""
 
 from __future__ import annotations
 
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from autotune import answers
 from autotune.errors import AssemblyError, ExportError, StageError, TrainingError
@@ -17,7 +15,7 @@ from autotune.pipeline import stages
 from autotune.pipeline.base_model import ModelSource
 from autotune.pipeline.packed.job import AdapterJob
 from autotune.pipeline.progress import Report
-from autotune.pipeline.roundings import roundings
+from autotune.pipeline.roundings import FULL, rounding, roundings
 from autotune.pipeline.rungs import RungJob
 from autotune.pipeline.template_params import TemplateParams
 from autotune.pipeline.tokens import TokenizedData
@@ -25,8 +23,9 @@ from autotune.questions import Target
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.storage import keys
-from autotune.storage.several import make_several
-from autotune.storage.store import Entry, Key, Store
+from autotune.storage.entry_key import Key
+from autotune.storage.execution import Machine, StageExecutor
+from autotune.storage.store import Entry, Store
 from autotune.targets.device import Device
 from autotune.targets.local import Local
 from autotune.workers import Workers
@@ -37,20 +36,9 @@ from search_spaces.deploy import DeployParams
 T = TypeVar("T")
 
 
-class Machine(Protocol):
-    """This machine's lock: a MachineLock, or what stands for it where stages run elsewhere."""
-
-    def working(self) -> AbstractContextManager[None]: ...
-
-    def measuring(self) -> AbstractContextManager[None]: ...
-
-
 class StageRunner:
     """Every stage of a study as one method each. What a stage raises passes through. With several workers as many
-    threads may run stages at once.
-
-    While a stage works the machine's lock is held shared, while latency is measured here exclusively: in
-    between, waiting for another process's entry included, it is not held. ``device`` is where artifacts are measured.
+    threads may run stages at once. ``device`` is where artifacts are measured.
     """
 
     def __init__(
@@ -63,11 +51,7 @@ class StageRunner:
         self._devices = (self.device, *further)
         self._worker = worker
         self._folder = folder
-        self._terminal = terminal
-        self._machine = machine
-        self._on_device = {each.where: threading.Lock() for each in self._devices}
-        ends = (e for e in folder.events() if e["event"] == "stage_end" and not e["cached"])
-        self._took = {e["stage"]: e["seconds"] for e in ends}
+        self._executor = StageExecutor(store, folder, terminal, machine, self._devices)
 
     @property
     def count(self) -> int:
@@ -76,7 +60,7 @@ class StageRunner:
 
     def working(self) -> AbstractContextManager[None]:
         """For work of this process between stages, while others' may measure."""
-        return self._machine.working()
+        return self._executor.working()
 
     def stop(self) -> None:
         """End every stage that runs; they fail."""
@@ -93,20 +77,20 @@ class StageRunner:
                 found["revision"] = path.name
             return Entry(keys.base(found, converted=False), path, 0.0, cached=True)
         key = keys.base(found, converted=True)
-        entry = self._stored("base", key, "preparing the base model", lambda out, report: self._worker.run(
+        entry = self._executor.run_stored("base", key, "preparing the base model", lambda out, report: self._worker.run(
             stages.make_base, source, out / "model", on_progress=report, reporting=True, outputs=[out]))
         return replace(entry, path=entry.path / "model")
 
     def data(self, base: Entry, spec: Mapping[str, Any], contents: Mapping[str, str]) -> Entry:
         """Token ids of all splits."""
         key = keys.data(base.key, spec, contents)
-        return self._stored("data", key, "tokenizing the data", lambda out, report: self._worker.run(
+        return self._executor.run_stored("data", key, "tokenizing the data", lambda out, report: self._worker.run(
             stages.make_data, base.path, out, spec, on_progress=report, reporting=True, outputs=[out]))
 
     def adapter(self, base: Entry, data: Entry, params: AdapterParams, seed: int, threads: int | None) -> Entry:
         """A trained adapter."""
         key = keys.adapter(base.key, data.key, params, seed)
-        return self._stored("train", key, "training", lambda out, report: self._worker.run(
+        return self._executor.run_stored("train", key, "training", lambda out, report: self._worker.run(
             stages.make_adapter, base.path, data.path / stages.DATA_FILE, params, out, seed, threads,
             error=TrainingError, on_progress=report, reporting=True, kind="train", outputs=[out]))
 
@@ -141,7 +125,7 @@ class StageRunner:
                 outcomes |= produce({key: out}, report)
             return outcomes
 
-        found = self._stored_several({key: "train" if job.last else "rung" for key, job in named.items()},
+        found = self._executor.run_stored_together({key: "train" if job.last else "rung" for key, job in named.items()},
                                      f"training {len(named)} adapter{'s' * (len(named) != 1)}", produce)
         return [found[key] for key in names]
 
@@ -149,22 +133,24 @@ class StageRunner:
         self, base: Entry, data: Entry, trained: Entry, points: Mapping[DeployParams, Entry], rows: int,
         threads: int | None,
     ) -> Entry:
-        """How an adapter answers validation rows, at most ``rows``, at full precision and as each of the points rounds.
+        """How an adapter answers validation rows, at most ``rows``, as each of the points rounds. Full precision is
+        judged where one of them has it, or there is none.
 
         ``points`` are the base's own artifacts; ``pipeline.judgement.read`` gives what the entry holds.
         """
         judged = {shared.label: params for shared, params in roundings(points).items()}
-        key = keys.judgement(trained.key, {name: points[params].key for name, params in judged.items()}, rows)
+        full = not judged or any(rounding(params) == FULL for params in points)
+        key = keys.judgement(trained.key, {name: points[params].key for name, params in judged.items()}, full, rows)
         folders = {params: points[params].path for params in judged.values()}
-        return self._stored("judge", key, "judging", lambda out, report: self._worker.run(
-            stages.make_judgement, base.path, data.path / stages.DATA_FILE, trained.path, folders, rows, threads, out,
-            error=AssemblyError, kind="train", outputs=[out]))
+        return self._executor.run_stored("judge", key, "judging", lambda out, report: self._worker.run(
+            stages.make_judgement, base.path, data.path / stages.DATA_FILE, trained.path, folders, full, rows, threads,
+            out, error=AssemblyError, kind="train", outputs=[out]))
 
     def template(self, base: Entry, params: TemplateParams) -> Entry:
         """ModelBuilder's graph of the base, for all precisions."""
         key = keys.template(base.key, params)
-        return self._stored("template", key, "exporting the base model", lambda out, report: self._worker.run(
-            stages.make_template, base.path, out, params, error=AssemblyError, outputs=[out]))
+        return self._executor.run_stored("template", key, "exporting the base model", lambda out, report:
+            self._worker.run(stages.make_template, base.path, out, params, error=AssemblyError, outputs=[out]))
 
     def point(
         self, base: Entry, template: TemplateParams, params: DeployParams, provider: str, context: int
@@ -177,7 +163,7 @@ class StageRunner:
             self._worker.run(stages.make_point, _the(parents).path, base.path, out, params, provider, context,
                              error=AssemblyError, outputs=[out])
 
-        return self._stored("point", key, f"building {params.label}", produce, parents)
+        return self._executor.run_stored("point", key, f"building {params.label}", produce, parents)
 
     def tokenizer(self, base: Entry, template: TemplateParams, data: TokenizedData) -> Entry:
         """The check of an artifact's tokenizer on the validation rows, and what mends it."""
@@ -188,12 +174,12 @@ class StageRunner:
             self._worker.run(stages.check_tokenizer, _the(made).path, base.path.name, data.valid, data.chat, out,
                              error=AssemblyError, outputs=[out])
 
-        return self._stored("tokenizer", key, "checking the artifact's tokenizer", produce)
+        return self._executor.run_stored("tokenizer", key, "checking the artifact's tokenizer", produce)
 
     def artifact(self, key: Key, base: Entry, point: Entry, tokenizer: Entry, adapter: Entry, eos_id: int,
                  label: str) -> Entry:
         """The artifact of an adapter at the point; ``key`` names it."""
-        return self._stored("assemble", key, f"assembling {label}", lambda out, report: self._worker.run(
+        return self._executor.run_stored("assemble", key, f"assembling {label}", lambda out, report: self._worker.run(
             stages.make_artifact, point.path, base.path, adapter.path, tokenizer.path, eos_id, out,
             error=AssemblyError, on_progress=report, reporting=True, outputs=[out]), [point])
 
@@ -213,7 +199,7 @@ class StageRunner:
             self._worker.run(stages.check_export, base.path, path, prompts, target.provider, target.threads,
                              shortest, out, error=ExportError, outputs=[out])
 
-        return self._stored("verify", key, "comparing logits with PyTorch", produce)
+        return self._executor.run_stored("verify", key, "comparing logits with PyTorch", produce)
 
     def measurement(
         self, stage: str, key: Key, request: Callable[[], tuple[Mapping[str, Any], int]], title: str, *, timed: bool,
@@ -231,104 +217,25 @@ class StageRunner:
             asked, size = _the(made)
             answers.store(out, there.measure(asked, workdir=self._folder.scratch, report=report), size)
 
-        return self._stored(stage, key, title, produce, timed=timed, measures=there)
+        return self._executor.run_stored(stage, key, title, produce, timed=timed, measures=there)
 
     def fresh(
         self, stage: str, title: str, request: Mapping[str, Any], *, timed: bool, device: Device | None = None
     ) -> ProbeResult:
         """One probe run that is neither looked up in the store nor kept there: certifying always measures anew."""
-        key, there = f"{stage}/{title}", device or self.device
-        self._folder.event(event="stage_start", stage=stage, key=key)
-        try:
-            with self._terminal.stage(title) as report, self._hold(timed, there):
-                began = time.time()
-                result = there.measure(request, workdir=self._folder.scratch, report=report)
-        except BaseException as error:
-            reason = error.reason if isinstance(error, StageError) else type(error).__name__
-            self._folder.event(event="stage_failed", stage=stage, key=key, reason=reason)
-            raise
-        ended = time.time()
-        self._folder.event(event="stage_end", stage=stage, key=key, seconds=round(ended - began, 3), cached=False,
-                           timed=timed, began=round(began, 3), ended=round(ended, 3))
-        return result
+        there = device or self.device
+        return self._executor.run_unstored(
+            stage, title, lambda report: there.measure(request, workdir=self._folder.scratch, report=report),
+            timed=timed, measures=there)
 
     def copy(self, stage: str, key: Key, source: Entry) -> None:
         """Store a measurement under another name too."""
-        self._folder.event(event="stage_start", stage=stage, key=str(key))
-        self.store.make(key, lambda out: answers.copy(source.path, out))
+        self._executor.copy(stage, key, lambda out: answers.copy(source.path, out))
 
     def call(self, title: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """A stage that is not stored: something quick, or something whose output is a value."""
-        with self._terminal.stage(title) as report, self._machine.working():
-            return self._worker.run(function, *args, on_progress=report, **kwargs)
-
-    def _stored(
-        self, stage: str, key: Key, title: str, produce: Callable[[Path, Report], Any],
-        parents: Sequence[Entry] = (), *, timed: bool = False, measures: Device | None = None,
-    ) -> Entry:
-        self._folder.event(event="stage_start", stage=stage, key=str(key))
-        span: dict[str, float] = {}
-        try:
-            with self._terminal.stage(title, self._took.get(stage)) as report:
-                entry = self.store.make(key, lambda out: produce(out, report), parents,
-                                        during=lambda: self._holding(timed, measures, span))
-        except OSError as error:
-            raise self._disk_failure(stage, [key], error) from error
-        except BaseException as error:
-            self._say_failed(stage, key, error)
-            raise
-        # From where it held the machine's lock: waiting for others is no cost of the stage.
-        seconds = 0.0 if entry.cached else span["ended"] - span["began"]
-        if not entry.cached:
-            self._took[stage] = seconds
-        self._folder.event(event="stage_end", stage=stage, key=str(key), seconds=round(seconds, 3),
-                           cached=entry.cached, timed=timed, **span)
-        return entry
-
-    @contextmanager
-    def _holding(self, timed: bool, measures: Device | None, span: dict[str, float]) -> Iterator[None]:
-        """The machine's lock; when it was had and given back is put into ``span``, seconds since the epoch."""
-        with self._hold(timed, measures):
-            span["began"] = round(time.time(), 3)
-            yield
-            span["ended"] = round(time.time(), 3)
-
-    @contextmanager
-    def _hold(self, timed: bool, measures: Device | None) -> Iterator[None]:
-        """The machine's lock; a remote device has its own, and others may go on working here. Of our threads one at a
-        time measures there."""
-        remote = measures is not None and measures.is_remote
-        with (self._on_device[measures.where] if measures and remote else nullcontext(),
-              self._machine.measuring() if timed and not remote else self._machine.working()):
-            yield
-
-    def _stored_several(
-        self, wanted: Mapping[Key, str], title: str,
-        produce: Callable[[Mapping[Key, Path], Report], Mapping[Key, float | StageError]],
-    ) -> dict[Key, Entry | StageError]:
-        """Entries made in one go, ``wanted`` gives the stage of each; the seconds of their events are their shares."""
-        for key, stage in wanted.items():
-            self._folder.event(event="stage_start", stage=stage, key=str(key))
-        span: dict[str, float] = {}
-        try:
-            with self._terminal.stage(title) as report:
-                found = make_several(self.store, wanted, lambda folders: produce(folders, report),
-                                     during=lambda: self._holding(False, None, span))
-        except OSError as error:
-            raise self._disk_failure(next(iter(wanted.values())), wanted, error) from error
-        except BaseException as error:
-            for key, stage in wanted.items():
-                self._say_failed(stage, key, error)
-            raise
-        for key, stage in wanted.items():
-            entry = found[key]
-            if isinstance(entry, StageError):
-                self._say_failed(stage, key, entry)
-            else:
-                self._folder.event(event="stage_end", stage=stage, key=str(key), cached=entry.cached, timed=False,
-                                   seconds=0.0 if entry.cached else round(entry.seconds, 3),
-                                   **({} if entry.cached else span))
-        return found
+        return self._executor.run_quick(
+            title, lambda report: self._worker.run(function, *args, on_progress=report, **kwargs))
 
     def _adapter_job(self, base: Entry, data: Entry, job: RungJob, out: Path) -> AdapterJob:
         """From the latest earlier rung that is in the store, to this one."""
@@ -336,17 +243,6 @@ class StageRunner:
                    for step in job.earlier)
         start = next((entry.path for entry in earlier if entry), None)
         return AdapterJob(job.params, out, job.seed, None if job.last else job.step, start)
-
-    def _say_failed(self, stage: str, key: Key, error: BaseException) -> None:
-        reason = error.reason if isinstance(error, StageError) else type(error).__name__
-        self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=reason)
-
-    def _disk_failure(self, stage: str, wanted: Iterable[Key], error: OSError) -> StageError:
-        for key in wanted:
-            self._folder.event(event="stage_failed", stage=stage, key=str(key), reason=str(error))
-        failed = StageError(f"{error.strerror or error}: {error.filename or self.store.root}")
-        failed.stage = stage
-        return failed
 
 
 def _the(made: Sequence[T]) -> T:

@@ -9,22 +9,20 @@ Failures are never stored. A manifest in the entry holds what made it and the sh
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from autotune.storage.entry_key import Key
 from autotune.storage.manifest import (
     MANIFEST,
     Inode,
@@ -41,24 +39,11 @@ from autotune.storage.manifest import (
 from autotune.storage.manifest import file_sha256 as file_sha256
 from autotune.storage.manifest import write_atomically as write_atomically
 from autotune.storage.mirror import Mirror
-from objectives.board import BUILDS
 
-_DROPPED, _MAKING, _DAMAGED, _RUNS = ".dropped-", ".making-", ".damaged-", ".runs"
+_DROPPED, _MAKING, _DAMAGED = ".dropped-", ".making-", ".damaged-"
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _SET_ASIDE = re.compile(r"[0-9a-f]{32}\.damaged-[0-9a-f]{8}")
 _KEEP_DAMAGED_S = 7 * 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class Key:
-    """Names one entry: ``{stage}/{digest}``. ``content`` is what was hashed; a key to look up may lack it."""
-
-    stage: str
-    digest: str
-    content: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.stage}/{self.digest}"
 
 
 @dataclass(frozen=True)
@@ -84,34 +69,6 @@ class Stored:
     last_used: float
     created: float
     files: tuple[StoredFile, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A run folder that uses the store, and when it last said so (seconds since the epoch)."""
-
-    path: Path
-    time: float
-
-
-def make_key(stage: str, version: int, inputs: Mapping[str, Any], libraries: tuple[str, ...] = ()) -> Key:
-    """The key of a stage's output. ``inputs`` are JSON values: parameters and digests of contents."""
-    content = {
-        "stage": stage, "version": version, "inputs": inputs,
-        "libraries": {name: library_version(name) for name in sorted(libraries)},
-    }
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return Key(stage, hashlib.sha256(text.encode()).hexdigest()[:32], json.loads(text))
-
-
-def library_version(name: str) -> str:
-    """Of an installed distribution, or of another build of it, which is then named; ``none`` where there is neither."""
-    for build in BUILDS.get(name, (name,)):
-        try:
-            return metadata.version(build) if build == name else f"{metadata.version(build)} ({build})"
-        except metadata.PackageNotFoundError:
-            continue
-    return "none"
 
 
 class Store:
@@ -252,29 +209,6 @@ class Store:
         with contextlib.suppress(Timeout), self._locked(Key(leftover.parent.name, leftover.name), timeout=0):
             if is_unusable(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
-
-    def register(self, run_folder: Path) -> None:
-        """Remember that this run uses the store: what it names in its events.jsonl is not garbage."""
-        path = run_folder.resolve()
-        file = self._registration(path)
-        file.parent.mkdir(exist_ok=True)
-        write_atomically(file, json.dumps({"path": str(path), "time": time.time()}, ensure_ascii=False))
-
-    def registered(self) -> list[Registered]:
-        """The runs that use the store."""
-        runs = []
-        for file in sorted((self.root / _RUNS).glob("*.json")):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                found = json.loads(file.read_text(encoding="utf-8"))
-                runs.append(Registered(Path(found["path"]), float(found["time"])))
-        return runs
-
-    def unregister(self, run_folder: Path) -> None:
-        """Forget a run that is no more."""
-        self._registration(run_folder).unlink(missing_ok=True)
-
-    def _registration(self, run_folder: Path) -> Path:
-        return self.root / _RUNS / f"{hashlib.sha256(str(run_folder).encode()).hexdigest()[:32]}.json"
 
     def _read(self, key: Key, verify: bool) -> Entry | None:
         """The entry, or None when there is none. Raises UnusableError."""
