@@ -24,9 +24,10 @@ from autotune.run_folder import RunFolder
 from autotune.search import schedule
 from autotune.search.costs import certificate_seconds
 from autotune.search.scoring import Scorer
+from autotune.storage import run_registry
 from autotune.storage.stage_runner import StageRunner
-from autotune.storage.store import Store
 from autotune.study_file import parse_duration
+from autotune.targets.several import in_sequence
 from autotune.workers import Worker
 from search_spaces.space import Choice, Dimension
 
@@ -43,7 +44,7 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
         with RunFolder(scratch, config.sha256(), {}) as folder:
             worker = Worker(folder.log)
             store = open_store(options, terminal.warn)
-            store.register(folder.root)
+            run_registry.register(store.root, folder.root)
             runner = StageRunner(store, worker, folder, terminal, MachineLock(on_wait=terminal.say))
             try:
                 prepared = prepare(config, source, runner, Terminal(quiet=True))
@@ -52,7 +53,7 @@ def plan_study(config: StudyConfig, options: Options) -> tuple[Estimate, list[di
                 worker.close()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        Store(options.store).unregister(scratch.resolve())
+        run_registry.unregister(options.store, scratch.resolve())
     return _estimate(config, options, prepared, gflops), _points(prepared)
 
 
@@ -97,8 +98,14 @@ def _estimate(
         prompt_tokens=work.prompt_tokens or 0, new_tokens=work.new_tokens or 1, samples=work.samples,
         free_disk=shutil.disk_usage(options.store).free, free_memory=psutil.virtual_memory().available,
         have_template=have_template, have_points=have_points, certifying=_certifying(config),
-        time_s=math.inf if budget.time_s is None else budget.time_s,
+        time_s=math.inf if budget.time_s is None else budget.time_s, devices_in_sequence=_devices_in_sequence(config),
     )
+
+
+def _devices_in_sequence(config: StudyConfig) -> float:
+    """How many times as long as on the target alone what is done on every device takes, all of them as fast."""
+    hosts = [config.file.target.host, *(device.host for device in (config.file.devices or {}).values())]
+    return in_sequence([(host, 1.0) for host in hosts])
 
 
 def _certifying(config: StudyConfig) -> Certifying | None:

@@ -122,3 +122,13 @@ def test_slow_rounding_costs_more() -> None:
 
     assert seconds("k_quant").seconds_per_trial > seconds("default").seconds_per_trial
     assert seconds("k_quant").templates_s > seconds("default").templates_s
+
+
+def test_every_device_is_screened_and_certified_on() -> None:
+    one = ask(certifying=Certifying(90, 1000.0, 0.0))
+    three = ask(certifying=Certifying(90, 1000.0, 0.0), devices_in_sequence=3.0)
+    assert three.seconds_per_finalist == pytest.approx(3 * one.seconds_per_finalist)
+    assert three.templates_s > one.templates_s
+    assert three.seconds_per_adapter == one.seconds_per_adapter
+    assert three.seconds - one.seconds == pytest.approx(
+        2 * one.seconds_per_finalist + three.templates_s - one.templates_s)

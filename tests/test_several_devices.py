@@ -36,7 +36,7 @@ from autotune.search.screening import broken, screen
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Store
-from autotune.targets.several import site, tried
+from autotune.targets.several import in_sequence, site, tried
 from autotune.targets.ssh import open_ssh
 from autotune.trials import Screened, Timed
 from autotune.workers import Worker
@@ -341,6 +341,12 @@ def test_this_machine_and_one_that_two_names_stand_for_measure_one_at_a_time() -
     found = tried(sites(one=Stub("pi"), two=Stub("pi"), here=Stub("local", remote=False)), work)
     assert list(found) == ["one", "two", "here"]
     assert (most[0], after_here) == (1, ["here", "one", "two"])
+
+
+def test_the_time_of_several_is_that_of_the_longest_way() -> None:
+    assert in_sequence([("local", 5.0)]) == in_sequence([("ssh://a", 5.0)]) == 5.0
+    assert in_sequence([("ssh://a", 5.0), ("ssh://b", 7.0)]) == 7.0
+    assert in_sequence([("local", 2.0), ("ssh://a", 5.0), ("ssh://b", 7.0), ("ssh://a", 4.0), ("local", 1.0)]) == 12.0
 
 
 def test_a_device_that_fails_leaves_the_others_to_their_end_and_is_named() -> None:

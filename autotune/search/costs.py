@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from autotune.estimate import assembly_seconds
 from autotune.search.rungs import AdapterState, Costs, Rung
 from autotune.trials import TrialRecord
 from objectives.base import split_device
@@ -21,9 +22,8 @@ _OWN_STAGES = ("assemble", "answers", "probe")
 
 #: A training step is a forward and a backward pass, of which the frozen weights need half.
 _STEP_IN_FORWARDS = 3.0
-#: Seconds to write an artifact's changed matrices, for 1e8 of them, and to start what answers.
-_ASSEMBLY_S_PER_1E8 = {"k_quant": 5.0}
-_ANY_ASSEMBLY_S_PER_1E8, _START_S = 2.0, 3.0
+#: Seconds to start what answers.
+_START_S = 3.0
 #: Seconds a token where nothing was timed before training, as requests are the rows' own.
 _TOKEN_S = 0.002
 
@@ -40,7 +40,7 @@ def modelled_costs(
     judge = asked * (row_tokens + answer_tokens) * slowest
     return Costs(
         step=_STEP_IN_FORWARDS * batch_size * (row_tokens + answer_tokens) * slowest, steps=steps, judge=judge,
-        score={p.label: _START_S + rows * row_tokens * token_s[p] + changed / 1e8 * _assembly(p) for p in times},
+        score={p.label: _START_S + rows * row_tokens * token_s[p] + assembly_seconds(p, changed) for p in times},
     )
 
 
@@ -83,10 +83,6 @@ def row_seconds(records: Iterable[TrialRecord], rows: int) -> float | None:
     asked = [r.stages["answers"]["seconds"] / rows for r in records
              if r.state == "COMPLETE" and "answers" in r.stages and not r.stages["answers"]["cached"]]
     return statistics.fmean(asked) if asked else None
-
-
-def _assembly(point: DeployParams) -> float:
-    return _ASSEMBLY_S_PER_1E8.get(point.algorithm, _ANY_ASSEMBLY_S_PER_1E8)
 
 
 def _with_start(rungs: Sequence[Rung]) -> list[tuple[Rung, int]]:

@@ -15,6 +15,7 @@ from autotune.search.costs import learned_costs, modelled_costs, row_seconds
 from autotune.search.limits import Limits
 from autotune.search.rungs import Costs, Plan, State
 from autotune.search.trainer import JUDGED_ROWS
+from autotune.targets.several import in_sequence
 from autotune.trials import Screened, TrialRecord
 from objectives.base import on_device
 from search_spaces.deploy import DeployParams
@@ -44,8 +45,8 @@ class Planner:
         return plan if self.config.file.early_stop_error else replace(plan, least_gain=0.0, skips=False)
 
     def judged_points(self, trained_rows: float) -> list[DeployParams]:
-        """Those that judging an adapter tells of, whose whole training reads so many rows: all at full precision, which
-        cost nothing more, and some of the others."""
+        """Those that judging an adapter tells of, whose whole training reads so many rows: all at full precision, as
+        one pass tells of them, and some of the others."""
         sizes = {p.label: {"size_mb": self.screened[p].values["size_mb"].value} for p in self.points
                  if rounding(p) != FULL}
         most = schedule.judged_count(trained_rows, JUDGED_ROWS, len(self.config.file.rungs) - 1)
@@ -59,12 +60,12 @@ class Planner:
         data, work = self.prepared.data, self.prepared.workload
         batch_size = statistics.fmean([a.params.batch_size for a in state.adapters] or [8])
         steps = statistics.fmean([a.steps for a in state.adapters] or [100])
-        roundings = sum(rounding(p) != FULL for p in self.judged_points(steps * batch_size))
+        roundings = {rounding(p) for p in self.judged_points(steps * batch_size)}
         firsts = {p: s.values.get("ttft_ms.p50") for p, s in self.screened.items()}
         return modelled_costs(
             {p: m.value / 1e3 if m else 0.0 for p, m in firsts.items()}, prompt_tokens=work.prompt_tokens or 0,
             row_tokens=statistics.fmean(len(e.prompt) for e in data.train), rows=len(data.valid),
-            answer_tokens=statistics.fmean(len(e.answer) for e in data.train), asked=JUDGED_ROWS * (1 + roundings),
+            answer_tokens=statistics.fmean(len(e.answer) for e in data.train), asked=JUDGED_ROWS * len(roundings),
             changed=layer_parameters(self.prepared.facts), batch_size=batch_size, steps=steps,
         )
 
@@ -81,12 +82,13 @@ class Planner:
         chosen = [r.deploy for r in records if r.number == selected] or list(self.screened)
         row_s = row_seconds(records, len(self.prepared.data.valid))
         first = self._slowest(chosen, "ttft_ms.p50", "")
-        here = self.certifying(self._slowest(chosen, "latency_ms.p50", ""), row_s or first / 1e3 or 0.1)
-        # The further devices follow side by side; a row there takes as much longer as its first token does.
-        rest = [self.certifying(self._slowest(chosen, "latency_ms.p50", name), self._slowest(
-            chosen, "ttft_ms.p50", name) / 1e3 * (row_s * 1e3 / first if row_s and first else 1.0) or 0.1)
-            for name in self.config.file.devices or ()]
-        return here + max(rest, default=0.0)
+        hosts = {"": self.config.file.target.host,
+                 **{name: each.host for name, each in (self.config.file.devices or {}).items()}}
+        # A row takes as much longer on a further device as its first token does there.
+        slower = row_s * 1e3 / first if row_s and first else 1.0
+        rows_s = {name: self._slowest(chosen, "ttft_ms.p50", name) / 1e3 * slower or row_s or 0.1 for name in hosts}
+        return in_sequence([(host, self.certifying(self._slowest(chosen, "latency_ms.p50", name), rows_s[name]))
+                            for name, host in hosts.items()])
 
     def _slowest(self, points: Sequence[DeployParams], key: str, device: str) -> float:
         """Of these points the largest value of a time on a device in ms; 0 where none is known yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from autotune.errors import AutotuneError, DeviceError, StageError
 from autotune.questions import Target, target_fingerprint
 from autotune.study_file import DeviceSection
+from autotune.targets.address import LOCAL
 from autotune.targets.device import Device
 from autotune.targets.opening import open_device
 from autotune.workers import Workers
@@ -95,6 +96,15 @@ def tried(sites: Sequence[Site], work: Callable[[Site], T]) -> dict[str, T | Aut
     elif groups:
         outcomes |= _at_once(list(groups.values()), work)
     return {each.name: outcomes[each.name] for each in sites}
+
+
+def in_sequence(times: Iterable[tuple[str, float]]) -> float:
+    """How long `tried` takes, of each device's host, as the study writes it, and its own time there."""
+    by_host: dict[str, float] = {}
+    for host, took in times:
+        by_host[host] = by_host.get(host, 0.0) + took
+    here = by_host.pop(LOCAL, 0.0)
+    return here + max(by_host.values(), default=0.0)
 
 
 def named(device: str, error: AutotuneError) -> AutotuneError:
