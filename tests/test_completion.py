@@ -44,6 +44,11 @@ def complete(folder: Path, *words: str) -> list[str]:
     (("run", ""), ["tone/study.yaml"]),
     (("run", "tone/st"), ["tone/study.yaml"]),
     (("run", "study.yaml", "--out", "ru"), ["runs/tone"]),
+    (("select", "ru"), ["runs/tone"]),
+    (("select", "runs/tone", "--policy", "sm"), ["smallest"]),
+    (("compare", "runs/tone", "ru"), ["runs/tone"]),
+    (("report", "ru"), ["runs/tone"]),
+    (("bundle", "ru"), ["runs/tone"]),
     (("init", "data.csv", "--task", "g"), ["generate"]),
     (("init", "tone/"), ["tone/train rows.jsonl"]),
 ])

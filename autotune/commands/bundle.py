@@ -10,13 +10,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from autotune.commands.completion import complete_run
 from autotune.errors import ConfigError, Problem
 
 EXIT_CODES = "Exit codes: 0 the bundle is there; 1 failed; 2 bad usage or input; 3 the run selected nothing."
 
 
 def bundle(
-    run: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(
+        help="The run folder.", show_default=False, autocompletion=complete_run)],
     out: Annotated[Path, typer.Option(help="The folder to make; a bundle that is there is replaced.")],
     trial: Annotated[int | None, typer.Option(min=0, help="Another trial than the selected one.")] = None,
     samples: Annotated[int, typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autotune.commands.completion import complete_run
 from autotune.errors import ConfigError, InputError, Problem
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Two run folders, or more.",
-                                               show_default=False)],
+                                               show_default=False, autocompletion=complete_run)],
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as Markdown.", show_default=False)]
     = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page, with plots.",

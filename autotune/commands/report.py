@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from autotune.commands.completion import complete_run
+
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(
+        help="The run folder.", show_default=False, autocompletion=complete_run)],
     out: Annotated[Path | None, typer.Option(help="Where to write it. Default: report.html in the run folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:

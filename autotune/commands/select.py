@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autotune.commands.completion import complete_policy, complete_run
 from autotune.errors import ConfigError, Problem, nearest
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ EXIT_CODES = "Exit codes: 0 a trial is chosen; 2 bad usage or input; 3 nothing m
 
 
 def select(
-    run: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(
+        help="The run folder.", show_default=False, autocompletion=complete_run)],
     require: Annotated[list[str] | None, typer.Option(
         metavar="EXPR", help="A limit, such as 'latency_ms.p95 <= 300'; may be given again. Takes the place of the "
         "study's own limits.", show_default=False)] = None,
@@ -29,7 +31,8 @@ def select(
         "--keep-limits", help="The study's limits hold too, but for those on the same objective and side as one of "
         "--require.")] = False,
     policy: Annotated[str | None, typer.Option(
-        help="fastest, smallest, most-accurate or knee. Default: the study's.", show_default=False)] = None,
+        help="fastest, smallest, most-accurate or knee. Default: the study's.", show_default=False,
+        autocompletion=complete_policy)] = None,
     study: Annotated[Path | None, typer.Option(
         metavar="FILE", help="Write a study of the chosen trial alone, which makes its artifact again and certifies "
         "it. Put it beside the study that the run is of.", show_default=False)] = None,
