@@ -117,7 +117,7 @@ def estimate(
 
     ``base_precision`` is the hungriest that training may use. ``base_bytes`` is the base model's folder
     where it is still to be made, ``have_template`` and ``have_points`` what the store holds already. ``time_s`` is
-    the search's budget, which a certificate comes on top of. ``devices_in_sequence``: so many are measured
+    the budget, which holds the first finalist's certificate too. ``devices_in_sequence``: so many are measured
     one after the other, each taken to be as fast as the target.
     """
     total_trials = min(adapters * len(points), trials or adapters * len(points))
@@ -131,7 +131,7 @@ def estimate(
     per_trial = scoring + _assembly_seconds(facts, points)
     started = _START_S + _LOAD_S_PER_GB * facts.parameters * 4 / 1e9
     # The untrained base answers the validation rows too.
-    search = min(started + once + scoring + adapters * per_adapter + total_trials * per_trial, time_s)
+    search = started + once + scoring + adapters * per_adapter + total_trials * per_trial
     request = prompt_tokens + _GENERATED_TOKEN * new_tokens
     finalist = devices_in_sequence * _finalist_seconds(facts, data, certifying, request, gflops)
     disk = base_bytes + _study_disk(facts, points, missing, adapters, total_trials, have_template)
@@ -139,10 +139,9 @@ def estimate(
     hungriest = max(stages, key=lambda name: stages[name])
     memory = stages[hungriest]
     misfits = shortage(disk, memory, free_disk, free_memory, hungriest)
-    return Estimate(
-        adapters, total_trials, per_adapter, per_trial, search + finalist, disk, memory, misfits, once, hungriest,
-        finalist,
-    )
+    seconds = min(search + finalist, max(time_s, finalist))
+    return Estimate(adapters, total_trials, per_adapter, per_trial, seconds, disk, memory, misfits, once, hungriest,
+                    finalist)
 
 
 def shortage(

@@ -67,6 +67,14 @@ def test_a_certificate_is_paid_once_and_within_its_time() -> None:
     assert loaded.seconds_per_finalist == pytest.approx(short.seconds_per_finalist + 60)
 
 
+def test_a_time_budget_holds_the_certificate_too() -> None:
+    without = ask(certifying=Certifying(90, 1000.0, 0.0))
+    assert ask(certifying=Certifying(90, 1000.0, 0.0), time_s=without.seconds / 2).seconds == without.seconds / 2
+    assert ask(certifying=Certifying(90, 1000.0, 0.0), time_s=without.seconds * 2).seconds == without.seconds
+    short = without.seconds_per_finalist / 2
+    assert ask(certifying=Certifying(90, 1000.0, 0.0), time_s=short).seconds == without.seconds_per_finalist
+
+
 def test_only_what_the_store_lacks_counts() -> None:
     new, resumed = ask(), ask(have_template=True, have_points=2)
     assert resumed.templates_s < new.templates_s
