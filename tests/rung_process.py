@@ -37,8 +37,8 @@ def job(params: AdapterParams, rung: int) -> RungJob:
 class Bench:
     """The base, the data and a runner of their stages."""
 
-    def __init__(self, folder: Path, run: RunFolder, worker: Worker) -> None:
-        self.store = Store(folder / "store")
+    def __init__(self, folder: Path, run: RunFolder, worker: Worker, store: str = "store") -> None:
+        self.store = Store(folder / store)
         self.run, self.worker = run, worker
         self.runner = StageRunner(self.store, worker, run, Terminal(quiet=True), MachineLock(folder / "lock"))
         self.base = Entry(make_key("base", 1, {}), folder / "base", 0.0, cached=True)
@@ -51,11 +51,11 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path, run: str) -> Iterator[Bench]:
+def bench(folder: Path, run: str, store: str = "store") -> Iterator[Bench]:
     with RunFolder(folder / run, "0" * 64, {}) as opened:
         worker = Worker(opened.log)
         try:
-            yield Bench(folder, opened, worker)
+            yield Bench(folder, opened, worker, store)
         finally:
             worker.close()
 

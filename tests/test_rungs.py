@@ -63,8 +63,7 @@ def ends(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def test_the_last_rung_is_the_adapter_trained_in_one_go_bit_for_bit(made: Bench, folder: Path) -> None:
-    with bench(folder, "whole") as other:
-        other.runner.store = type(made.store)(folder / "other-store")
+    with bench(folder, "whole", "other-store") as other:
         straight = other.runner.adapter(other.base, other.data, PARAMS, 3, 1)
     first, second, last = (made.train(rung, PARAMS)[0] for rung in range(3))
     assert last.key == straight.key == keys.adapter(made.base.key, made.data.key, PARAMS, 3)
