@@ -122,8 +122,9 @@ def estimate(
     """
     total_trials = min(adapters * len(points), trials or adapters * len(points))
     missing = _largest_missing(facts, points, have_points)
+    request = prompt_tokens + _GENERATED_TOKEN * new_tokens
     # Of the point and, by turns with it, of the reference.
-    probe = _scoring_seconds(facts, 2 * samples * (prompt_tokens + _GENERATED_TOKEN * new_tokens), gflops)
+    probe = _scoring_seconds(facts, 2 * samples * request, gflops)
     once = (_once_seconds(facts, missing, base_bytes, have_template)
             + devices_in_sequence * len(missing) * (probe + _FIXED_S_PER_TRIAL))
     per_adapter = _training_seconds(facts, data, epochs, steps, batch_size, gflops) + _FIXED_S_PER_ADAPTER
@@ -132,7 +133,6 @@ def estimate(
     started = _START_S + _LOAD_S_PER_GB * facts.parameters * 4 / 1e9
     # The untrained base answers the validation rows too.
     search = started + once + scoring + adapters * per_adapter + total_trials * per_trial
-    request = prompt_tokens + _GENERATED_TOKEN * new_tokens
     finalist = devices_in_sequence * _finalist_seconds(facts, data, certifying, request, gflops)
     disk = base_bytes + _study_disk(facts, points, missing, adapters, total_trials, have_template)
     stages = _memory(facts, data, points, batch_size, base_precision, bool(missing), have_template)

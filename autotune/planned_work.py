@@ -27,7 +27,7 @@ from autotune.search.scoring import Scorer
 from autotune.storage import run_registry
 from autotune.storage.stage_runner import StageRunner
 from autotune.study_file import parse_duration
-from autotune.targets.several import in_sequence
+from autotune.targets.several import hosts, in_sequence
 from autotune.workers import Worker
 from search_spaces.space import Choice, Dimension
 
@@ -104,8 +104,7 @@ def _estimate(
 
 def _devices_in_sequence(config: StudyConfig) -> float:
     """How many times as long as on the target alone what is done on every device takes, all of them as fast."""
-    hosts = [config.file.target.host, *(device.host for device in (config.file.devices or {}).values())]
-    return in_sequence([(host, 1.0) for host in hosts])
+    return in_sequence((host, 1.0) for host in hosts(config.file).values())
 
 
 def _certifying(config: StudyConfig) -> Certifying | None:

@@ -45,7 +45,7 @@ from autotune.storage.store import Store
 from autotune.targets.address import LOCAL
 from autotune.targets.opening import open_device
 from autotune.targets.several import about as about_devices
-from autotune.targets.several import open_sites
+from autotune.targets.several import hosts, open_sites
 from autotune.trials import Screening
 from autotune.workers import Kind, Worker, Workers
 from objectives.base import OBJECTIVES
@@ -129,11 +129,11 @@ def _workers(
 
     own = DriversLock(lock)
     places = [store.root, folder.root, config.base_dir]
-    asked, hosts = ray.resources, [config.file.target.host, *(d.host for d in (config.file.devices or {}).values())]
+    asked = ray.resources
     needs: dict[Kind, Mapping[str, float]] = {
         "build": asked.build, "train": asked.train, "answers": asked.answers, "probe": asked.probe}
     return RayWorker(folder.log, own, places, address=ray.address, count=ray.count, resources=needs,
-                     measures=LOCAL in hosts), own
+                     measures=LOCAL in hosts(config.file).values()), own
 
 
 def _limits(config: StudyConfig, prepared: Prepared) -> Limits:

@@ -15,7 +15,7 @@ from autotune.search.costs import learned_costs, modelled_costs, row_seconds
 from autotune.search.limits import Limits
 from autotune.search.rungs import Costs, Plan, State
 from autotune.search.trainer import JUDGED_ROWS
-from autotune.targets.several import in_sequence
+from autotune.targets.several import hosts, in_sequence
 from autotune.trials import Screened, TrialRecord
 from objectives.base import on_device
 from search_spaces.deploy import DeployParams
@@ -82,13 +82,12 @@ class Planner:
         chosen = [r.deploy for r in records if r.number == selected] or list(self.screened)
         row_s = row_seconds(records, len(self.prepared.data.valid))
         first = self._slowest(chosen, "ttft_ms.p50", "")
-        hosts = {"": self.config.file.target.host,
-                 **{name: each.host for name, each in (self.config.file.devices or {}).items()}}
+        places = hosts(self.config.file)
         # A row takes as much longer on a further device as its first token does there.
         slower = row_s * 1e3 / first if row_s and first else 1.0
-        rows_s = {name: self._slowest(chosen, "ttft_ms.p50", name) / 1e3 * slower or row_s or 0.1 for name in hosts}
-        return in_sequence([(host, self.certifying(self._slowest(chosen, "latency_ms.p50", name), rows_s[name]))
-                            for name, host in hosts.items()])
+        rows_s = {name: self._slowest(chosen, "ttft_ms.p50", name) / 1e3 * slower or row_s or 0.1 for name in places}
+        return in_sequence((host, self.certifying(self._slowest(chosen, "latency_ms.p50", name), rows_s[name]))
+                           for name, host in places.items())
 
     def _slowest(self, points: Sequence[DeployParams], key: str, device: str) -> float:
         """Of these points the largest value of a time on a device in ms; 0 where none is known yet."""

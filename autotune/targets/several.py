@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from autotune.errors import AutotuneError, DeviceError, StageError
 from autotune.questions import Target, target_fingerprint
-from autotune.study_file import DeviceSection
+from autotune.study_file import DeviceSection, StudyFile
 from autotune.targets.address import LOCAL
 from autotune.targets.device import Device
 from autotune.targets.opening import open_device
@@ -96,6 +96,11 @@ def tried(sites: Sequence[Site], work: Callable[[Site], T]) -> dict[str, T | Aut
     elif groups:
         outcomes |= _at_once(list(groups.values()), work)
     return {each.name: outcomes[each.name] for each in sites}
+
+
+def hosts(study: StudyFile) -> dict[str, str]:
+    """Where artifacts are measured, as the study writes it: by the device's name, the target's empty."""
+    return {"": study.target.host, **{name: device.host for name, device in (study.devices or {}).items()}}
 
 
 def in_sequence(times: Iterable[tuple[str, float]]) -> float:
