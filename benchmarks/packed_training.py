@@ -1,8 +1,8 @@
 """Many adapters in one pass beside PEFT one after the other: same adapters, same batches, on one machine, in one run.
 
     python benchmarks/packed_training.py --shapes llama-135m qwen-0.5b phi-3-mini [--adapters 16]
-        [--batches 8x128 16x512] [--variants eager compiled graphed] [--peft-compiled] [--distance llama-135m]
-        [--profile] [--budget 540] [--record FILE] [--smoke]
+        [--batches 8x128 16x512] [--variants eager compiled graphed] [--peft-compiled]
+        [--distance llama-135m [--distance-steps 20]] [--profile] [--budget 540] [--record FILE] [--smoke]
 
 Random weights of real shapes, in bf16; every row has the same number of tokens, the last of them the answer. Adapters
 are LoRA r 16 on all linear modules, each with a seed, an order of rows and a learning rate of its own. Both sides run
@@ -12,7 +12,8 @@ first three (PEFT: after the first one of each adapter). PEFT's tokens a second 
 which is what all of them take one after the other.
 
 --distance SHAPE says how far adapters trained on the bf16 base end from the same ones trained alone on the same base
-in fp32, both packed and alone through PEFT: the norm of the difference over that of the fp32 adapter.
+in fp32, both packed and alone through PEFT: the norm of the difference over that of the fp32 adapter. With
+`--shapes` and nothing after it, that is all that is done.
 
 A configuration that fails says so, and the others go on. One that runs out of memory goes on with fewer adapters, as
 the engine does, and says how many.
@@ -278,13 +279,13 @@ class Run:
             base = Path(scratch)
             model = make_model(shape, self.device, base)
             data = make_data(shape, 16 if self.args.smoke else 128)
-            wanted = jobs(5, 20, 2 if self.args.smoke else 8, base)
+            wanted = jobs(self.args.adapters, self.args.distance_steps, 2 if self.args.smoke else 8, base)
             self.note(*distances(model, base, data, wanted, self.args.variants, say))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["llama-135m", "qwen-0.5b", "phi-3-mini"])
+    parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=["llama-135m", "qwen-0.5b", "phi-3-mini"])
     parser.add_argument("--adapters", type=int, default=16)
     parser.add_argument("--batches", nargs="+", default=["8x128"])
     parser.add_argument("--variants", nargs="+", choices=["eager", "compiled", "graphed"], default=["eager"])
@@ -292,6 +293,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peft-compiled", action="store_true")
     parser.add_argument("--profile", action="store_true", help="count kernels and their time by kind")
     parser.add_argument("--distance", choices=SHAPES)
+    parser.add_argument("--distance-steps", type=int, default=20)
     parser.add_argument("--budget", type=float, default=540.0, help="seconds after which nothing more is begun")
     parser.add_argument("--record", type=Path, help="a file for the tables, as they come")
     parser.add_argument("--results", action="store_true", help="append to RESULTS.md")

@@ -22,6 +22,7 @@ from autotune.search.rungs import (
     Stop,
     Train,
     Work,
+    passed_by,
 )
 from autotune.search.schedule import Budget, Spent
 from search_spaces.adapter import AdapterParams
@@ -109,7 +110,8 @@ class Search:
             found = rung(fraction, self.quality(number), STEPS * (fraction - before))
             if self.generates:
                 found = replace(found, right={})
-            self._put(number, rungs=(*one.rungs, found))
+            passed = passed_by(one.rungs[-1] if one.rungs else None, self.plan.rungs[len(one.rungs):at])
+            self._put(number, rungs=(*one.rungs, *passed, found))
             took = max(took, found.seconds)
         self.seconds += took + (10.0 * len(numbers) if fraction < 1 else 0)
 

@@ -42,6 +42,13 @@ def test_the_better_curve_is_trained_on() -> None:
     assert work == Train((2,), 1)
 
 
+def test_an_adapter_is_judged_once_and_then_goes_to_its_end_while_there_is_none_to_compare_it_with() -> None:
+    alone, plan = adapter(0, (0.2,), 0.7), make_plan(budget=Budget(6, None, None))
+    assert next_work(state(alone), plan) == Train((0,), 2)
+    others = [adapter(n, (0.2,), 0.6 + 0.01 * n) for n in (1, 2, 3)]
+    assert next_work(state(alone, *others), plan) == Train((0,), 1)
+
+
 def test_a_search_finds_the_best_adapter_with_little_of_the_others_training() -> None:
     qualities = [0.62, 0.66, 0.64, 0.7, 0.6, 0.61, 0.79, 0.63, 0.65, 0.58, 0.62, 0.6]
     search = Search(make_plan(least_gain=0.0), lambda n: qualities[n])
@@ -303,7 +310,7 @@ def test_while_the_first_adapter_trains_a_second_worker_begins_another_and_the_f
     assert next_work(replace(state(first), in_flight=(Train((0,), 0),)), plan) == Propose(1)
     beside = Train((1,), 0)
     judged = state(adapter(0, (0.2,)), adapter(1))
-    assert next_work(replace(judged, in_flight=(beside,)), plan) == Train((0,), 1)
+    assert next_work(replace(judged, in_flight=(beside,)), plan) == Train((0,), 2)
 
 
 @pytest.mark.parametrize(("budget", "out_of_time"), [

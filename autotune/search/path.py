@@ -27,8 +27,8 @@ def paths(view: View) -> dict[int, Path]:
 
 def _path(view: View, number: int, rung: int, last: int) -> Path:
     """By the next rung, after which one that looks worse goes no further; or to the end at once, where that, without
-    being judged between, takes no longer or alone fits into the time that is left. What was never judged is judged
-    first."""
+    being judged between, takes no longer or alone fits into the time that is left, or where there is no other yet that
+    it could look worse than. What was never judged is judged first."""
     chances = view.chances(number)
     scoring = sum(view.score_s(label) for label, may in zip(view.space.labels, chances, strict=True) if may)
     to_next, to_last = view.train_s(number, rung), view.train_s(number, last)
@@ -36,6 +36,7 @@ def _path(view: View, number: int, rung: int, last: int) -> Path:
     if rung == last:
         return Path(last, to_last, scoring, to_last + scoring)
     at_once = view.train_s(number, last, judged=False)
-    if rung and (at_once + scoring <= by_next.seconds or not view.fits(Train((number,), rung))):
+    quicker = at_once + scoring <= by_next.seconds or not view.fits(Train((number,), rung))
+    if rung and (quicker or not any(view.trained(a.number) for a in view.state.adapters if a.number != number)):
         return Path(last, at_once, scoring, at_once + scoring)
     return by_next

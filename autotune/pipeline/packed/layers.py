@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
 
 from autotune.pipeline.packed.dropout import Noise
-from autotune.pipeline.packed.products import factor, grow, grown, outer, outer_transposed, shrink, spread
+from autotune.pipeline.packed.products import add_frozen, factor, grow, grown, outer, outer_transposed, shrink, spread
 
 
 @dataclass
@@ -99,9 +98,9 @@ class _FrozenLinear(torch.autograd.Function):
         adapters = down.shape[0]
         downs, ups = factor(down, x.dtype), factor((up * scale.view(-1, 1, 1)).mT, x.dtype)
         inner = spread(shrink(x.reshape(adapters, -1, x.shape[-1]), downs), x.dtype)
-        y = grow(inner, ups, linear(x, weight, bias).view(adapters, -1, weight.shape[0]))
+        y = add_frozen(grow(inner, ups), x, weight.T).view(*x.shape[:-1], -1)
         ctx.save_for_backward(x, weight, downs, ups, scale, inner)
-        return y.view(*x.shape[:-1], -1)
+        return y if bias is None else y + bias
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> Any:
@@ -109,7 +108,7 @@ class _FrozenLinear(torch.autograd.Function):
         adapters = downs.shape[0]
         grouped, dy_ = x.reshape(adapters, -1, x.shape[-1]), dy.reshape(adapters, -1, dy.shape[-1])
         dinner = spread(shrink(dy_, ups), x.dtype)
-        dx = grow(dinner, downs, torch.matmul(dy_, weight)).view_as(x) if ctx.needs_input_grad[0] else None
+        dx = add_frozen(grow(dinner, downs), dy, weight).view_as(x) if ctx.needs_input_grad[0] else None
         return dx, None, None, outer_transposed(dinner, grouped), outer(dy_, inner) * scale.view(-1, 1, 1), None
 
 

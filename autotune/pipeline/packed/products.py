@@ -41,9 +41,9 @@ def shrink(x: Tensor, factors: Tensor) -> Tensor:
     return high + low
 
 
-def grow(inner: Tensor, factors: Tensor, onto: Tensor) -> Tensor:
-    """``onto`` [tokens, d] + what was spread times a factor, in the type and memory of ``onto``."""
-    return _add_product(onto, inner, factors)
+def grow(inner: Tensor, factors: Tensor) -> Tensor:
+    """What was spread times a factor: [tokens, d], in the type that it was spread in."""
+    return _product(inner, factors)
 
 
 def grown(inner: Tensor, factors: Tensor) -> Tensor:
@@ -67,6 +67,26 @@ def outer_transposed(inner: Tensor, x: Tensor) -> Tensor:
     return high + low
 
 
+def add_frozen(total: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """``total`` [adapters, tokens, d] + x [rows, tokens, i] times a frozen weight [i, d], in the memory of ``total``.
+
+    Added where the matrix units add up, so that the large product is rounded once, with the small one in it, and no
+    pass over memory adds two large results.
+    """
+    flat, rows = total.view(-1, total.shape[-1]), x.reshape(-1, x.shape[-1])
+    if torch.compiler.is_compiling():
+        _add_product(flat, rows, weight)
+    else:
+        flat.addmm_(rows, weight)
+    return total
+
+
+@torch.library.custom_op("autotune::add_product", mutates_args=("total",))
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """What a compiler is not to take apart: it would copy ``total`` first."""
+    total.addmm_(a, b)
+
+
 def _halves(wide: Tensor, narrow: torch.dtype) -> tuple[Tensor, Tensor]:
     high = wide.to(narrow)
     return high, (wide - high).to(narrow)
@@ -75,16 +95,6 @@ def _halves(wide: Tensor, narrow: torch.dtype) -> tuple[Tensor, Tensor]:
 def _product(a: Tensor, b: Tensor) -> Tensor:
     # One matrix alone goes to the kernel that spreads it over all cores.
     return torch.mm(a[0], b[0]).unsqueeze(0) if a.shape[0] == 1 else torch.bmm(a, b)
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``total`` + a b; in the memory of ``total``, unless a compiler can add while it does something else."""
-    if torch.compiler.is_compiling():
-        return total + _product(a, b)
-    if a.shape[0] == 1:
-        total[0].addmm_(a[0], b[0])
-        return total
-    return total.baddbmm_(a, b)
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:
