@@ -31,7 +31,7 @@ REDUCTION = 3
 #: The search may end for want of expected gain once so many adapters were proposed and so many reached their last rung.
 ENOUGH_ADAPTERS, ENOUGH_FINISHED = 8, 2
 #: Twice the time has to be expected to add this share to the front's hypervolume, and less time less.
-WORTH = 0.3
+WORTH = 0.25
 
 
 @dataclass(frozen=True)

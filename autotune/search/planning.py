@@ -46,12 +46,17 @@ class Planner:
 
     def judged_points(self, trained_rows: float) -> list[DeployParams]:
         """Those that judging an adapter tells of, whose whole training reads so many rows: all at full precision, as
-        one pass tells of them, and some of the others."""
+        one pass tells of them, and as many others as cost little beside training; one in any case."""
         sizes = {p.label: {"size_mb": self.screened[p].values["size_mb"].value} for p in self.points
                  if rounding(p) != FULL}
-        most = schedule.judged_count(trained_rows, JUDGED_ROWS, len(self.config.file.rungs) - 1)
-        chosen = schedule.judged_points(sizes, most) if sizes else ()
+        most = schedule.judged_count(trained_rows / self.width, JUDGED_ROWS, len(self.config.file.rungs) - 1,
+                                     self._row_tokens())
+        chosen = schedule.judged_points(sizes, max(most, len(sizes) == len(self.points)))
         return [p for p in self.points if p.label in chosen or rounding(p) == FULL]
+
+    def _row_tokens(self) -> float:
+        """Of a row's prompt and answer, in the mean."""
+        return statistics.fmean(len(e.prompt) + len(e.answer) for e in self.prepared.data.train)
 
     def _costs(self, state: State, records: Sequence[TrialRecord], selected: int | None) -> Costs:
         """By the clock where time is the budget; else by the model, which gives the same search again."""
@@ -66,6 +71,7 @@ class Planner:
             {p: m.value / 1e3 if m else 0.0 for p, m in firsts.items()}, prompt_tokens=work.prompt_tokens or 0,
             row_tokens=statistics.fmean(len(e.prompt) for e in data.train), rows=len(data.valid),
             answer_tokens=statistics.fmean(len(e.answer) for e in data.train), asked=JUDGED_ROWS * len(roundings),
+            rounded=len(roundings - {FULL}),
             changed=layer_parameters(self.prepared.facts), batch_size=batch_size, steps=steps,
         )
 

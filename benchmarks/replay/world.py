@@ -27,6 +27,8 @@ class Judgement:
     loss: float | None
 
 
+#: Tokens of a row of the recorded data set, prompt and answer, in the mean.
+ROW_TOKENS = 38.0
 #: The deploy point of which what is judged without any rounding tells.
 FP16 = "fp16"
 
@@ -69,8 +71,8 @@ class World:
         """The deploy points that an adapter is judged at, at each of ``rungs`` rungs, as a study chooses them."""
         adapter, allowed = self.table.adapters[number], self.allowed()
         points = {p.label: p.values for p in self.table.points if p.label in allowed and p.label != FP16}
-        most = judged_count(adapter.steps * adapter.params.batch_size, self.judge_rows, rungs)
-        return judged_points(points, most) if points else ()
+        most = judged_count(adapter.steps * adapter.params.batch_size, self.judge_rows, rungs, ROW_TOKENS)
+        return judged_points(points, max(most, FP16 not in allowed))
 
     def judge(self, number: int, fraction: float, labels: Collection[str]) -> Judgement:
         """At full precision, and at those of the deploy points ``labels`` whose rounding the table has at this rung."""
