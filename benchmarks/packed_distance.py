@@ -56,8 +56,8 @@ def distances(
 def _line(way: str, found: Sequence[Distance], reference: Sequence[Distance]) -> str:
     medians = [statistics.median(column) for column in zip(*found, strict=True)]
     quotients = [a[1] / b[1] for a, b in zip(found, reference, strict=True)]
-    mean, nearer = statistics.mean(quotients), sum(q <= 1 for q in quotients)
-    reach = stats.t.ppf(0.975, len(quotients) - 1) * statistics.stdev(quotients) / len(quotients) ** 0.5
+    mean, nearer, count = statistics.mean(quotients), sum(q <= 1 for q in quotients), len(quotients)
+    reach = stats.t.ppf(0.975, count - 1) * statistics.stdev(quotients) / count**0.5 if count > 1 else float("nan")
     told = "1" if way == ALONE else f"{mean:.4f} [{mean - reach:.4f}, {mean + reach:.4f}]"
     return (f"| {way} | {medians[0]:.2e} | {medians[1]:.3e} | {medians[2]:.2e} | {told} "
             f"| {nearer} of {len(found)} |")

@@ -12,8 +12,8 @@ first three (PEFT: after the first one of each adapter). PEFT's tokens a second 
 which is what all of them take one after the other.
 
 --distance SHAPE says how far adapters trained on the bf16 base end from the same ones trained alone on the same base
-in fp32, both packed and alone through PEFT: the norm of the difference over that of the fp32 adapter. With
-`--shapes` and nothing after it, that is all that is done.
+in fp32, both packed and alone through PEFT: the norm of the difference over that of the fp32 adapter. It
+trains as many adapters as `--adapters` says. With `--shapes` and nothing after it, that is all that is done.
 
 A configuration that fails says so, and the others go on. One that runs out of memory goes on with fewer adapters, as
 the engine does, and says how many.

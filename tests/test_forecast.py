@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autotune.search.forecast import Forecasts
-from autotune.search.rungs import AdapterState
+from autotune.search.forecast import Forecast, Forecasts
+from autotune.search.rungs import AdapterState, Outcome
 from tests.searching import POINTS, adapter, make_plan, scored
 
 PLAN = make_plan()
@@ -52,8 +52,22 @@ def test_what_was_scored_is_known_and_moves_the_points_that_were_not() -> None:
     after = Forecasts([surprise], PLAN).of(0)
     assert after.mean[1] == pytest.approx(before.mean[1] + 0.1)
     assert after.sd[1] == 0
-    assert (after.mean - before.mean)[[0, 2]] == pytest.approx(0.1, abs=0.04)
+    assert after.mean[0] - before.mean[0] == pytest.approx(0.1, abs=0.04)
     assert (after.sd < before.sd).all()
+
+
+def test_a_surprise_at_4_bits_tells_less_of_finer_points_than_one_at_8_bits_does() -> None:
+    one = adapter(0, (0.2, 0.4, 1.0), 0.7)
+    before = Forecasts([one], PLAN).of(0)
+
+    def after(**seen: float) -> Forecast:
+        outcomes = {label: Outcome("COMPLETE", {"accuracy": value, **POINTS[label]}) for label, value in seen.items()}
+        return Forecasts([replace(one, scored=outcomes)], PLAN).of(0)
+
+    _, int8, int4 = before.mean
+    coarse, fine = after(int4=int4 - 0.1), after(int8=int8 - 0.1)
+    assert 0.5 < (coarse.mean - before.mean)[0] / (fine.mean - before.mean)[0] < 0.85
+    assert coarse.sd[0] > 1.4 * fine.sd[0]
 
 
 def test_a_new_adapter_is_expected_to_be_as_those_so_far() -> None:

@@ -25,7 +25,8 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import torch
+
+from autotune.pipeline.pieces import threads
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -45,18 +46,18 @@ def k_quant(source: Array, bits: int) -> tuple[Levels, Array, Levels]:
     """Round finite fp32 ``source`` [n, block] to ``bits`` (2 to 8) with a scale and a zero point for each block.
 
     Returns levels [n, block] (uint8), scales [n, 1] (fp32) and zero points [n, 1] (uint8); a weight is
-    about scale · (level - zero point). Runs on as many threads as torch has; may be called from any thread.
+    about scale · (level - zero point). Runs on several threads (`pieces.threads`); may be called from any thread.
     """
     blocks, block = source.shape
     levels, zeros = np.empty((blocks, block), np.uint8), np.empty((blocks, 1), np.uint8)
     scales = np.empty((blocks, 1), np.float32)
-    threads = torch.get_num_threads()
-    pieces = max(1, -(-blocks * block // (_PIECE * threads))) * threads
+    count = threads()
+    pieces = max(1, -(-blocks * block // (_PIECE * count))) * count
     # An odd multiple of 16 blocks: rows a power of two apart share a few cache lines, and the transposition
     # takes five times as long.
     size = -(-blocks // pieces) // 32 * 32 + 16
     memory: SimpleQueue[_Memory] = SimpleQueue()
-    for _ in range(threads):
+    for _ in range(count):
         memory.put(_Memory.of(block, min(size, blocks)))
 
     def work(start: int) -> None:
@@ -67,7 +68,7 @@ def k_quant(source: Array, bits: int) -> tuple[Levels, Array, Levels]:
         finally:
             memory.put(mine)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(count) as pool:
         for _done in pool.map(work, range(0, blocks, size)):
             pass
     return levels, scales, zeros

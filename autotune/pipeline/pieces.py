@@ -1,4 +1,4 @@
-"""Work on weights in pieces that fit a core's cache, as many at once as torch has threads."""
+"""Work on weights in pieces that fit a core's cache, several at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import torch
 
 #: Weights of a piece: 1 MB in fp32.
 _WEIGHTS = 2**18
+#: NumPy's calls take the interpreter's lock in turns: k-quant took four times as long with sixteen threads on sixteen
+#: cores as with two on two. What lies between was not measured.
+_MOST_THREADS = 4
+
+
+def threads() -> int:
+    """How many pieces to work on at once: as many as torch has threads, up to where more hold each other up."""
+    return min(torch.get_num_threads(), _MOST_THREADS)
 
 
 def in_pieces(rows: int, columns: int, work: Callable[[slice], object]) -> None:
@@ -18,6 +26,6 @@ def in_pieces(rows: int, columns: int, work: Callable[[slice], object]) -> None:
     after every one, which takes longer than a piece's short operations do.
     """
     size = max(1, _WEIGHTS // max(1, columns))
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         for _done in pool.map(work, (slice(start, min(start + size, rows)) for start in range(0, rows, size))):
             pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from autotune.config import StudyConfig
 from autotune.estimate import layer_parameters
@@ -44,19 +45,18 @@ class Planner:
                     self.width, self._costs(state, records, selected), self.answers)
         return plan if self.config.file.early_stop_error else replace(plan, least_gain=0.0, skips=False)
 
-    def judged_points(self, trained_rows: float) -> list[DeployParams]:
-        """Those that judging an adapter tells of, whose whole training reads so many rows: all at full precision, as
-        one pass tells of them, and as many others as cost little beside training; one in any case."""
+    @cached_property
+    def judged_points(self) -> list[DeployParams]:
+        """Those that judging an adapter tells of, the same for all, so that they compare: all at full precision, as one
+        pass tells of them, and as many others as cost little beside the shortest training; one in any case."""
+        train, file = self.prepared.data.train, self.config.file
         sizes = {p.label: {"size_mb": self.screened[p].values["size_mb"].value} for p in self.points
                  if rounding(p) != FULL}
-        most = schedule.judged_count(trained_rows / self.width, JUDGED_ROWS, len(self.config.file.rungs) - 1,
-                                     self._row_tokens())
-        chosen = schedule.judged_points(sizes, max(most, len(sizes) == len(self.points)))
+        most = schedule.judged_count(
+            self.config.space.fewest_rows(len(train)) / self.width, JUDGED_ROWS, len(file.rungs) - 1,
+            statistics.fmean(len(e.prompt) + len(e.answer) for e in train))
+        chosen = schedule.judged_points(sizes, max(most, 1) if len(sizes) == len(self.points) else most)
         return [p for p in self.points if p.label in chosen or rounding(p) == FULL]
-
-    def _row_tokens(self) -> float:
-        """Of a row's prompt and answer, in the mean."""
-        return statistics.fmean(len(e.prompt) + len(e.answer) for e in self.prepared.data.train)
 
     def _costs(self, state: State, records: Sequence[TrialRecord], selected: int | None) -> Costs:
         """By the clock where time is the budget; else by the model, which gives the same search again."""
@@ -65,7 +65,7 @@ class Planner:
         data, work = self.prepared.data, self.prepared.workload
         batch_size = statistics.fmean([a.params.batch_size for a in state.adapters] or [8])
         steps = statistics.fmean([a.steps for a in state.adapters] or [100])
-        roundings = {rounding(p) for p in self.judged_points(steps * batch_size)}
+        roundings = {rounding(p) for p in self.judged_points}
         firsts = {p: s.values.get("ttft_ms.p50") for p, s in self.screened.items()}
         return modelled_costs(
             {p: m.value / 1e3 if m else 0.0 for p, m in firsts.items()}, prompt_tokens=work.prompt_tokens or 0,

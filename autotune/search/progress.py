@@ -56,8 +56,9 @@ def seconds_left(state: State, plan: Plan) -> float | None:
 def curve_json(
     rungs: Sequence[Rung], label: str, curve: Sequence[tuple[int, float]], valid_loss: float
 ) -> list[dict[str, Any]]:
-    """A trial's ``rungs`` in results.json: its adapter as judged at this deploy point, and its end; else, where it was
-    not judged, the points of its training's curve. Losses that are not finite are null."""
+    """A trial's ``rungs`` in results.json: its adapter's judgements, with the share of right answers where this deploy
+    point was judged, and its end; where nothing was judged, the points of its training's curve. Losses that are not
+    finite are null."""
     judged = [r for r in rungs if r.right or (r.valid_loss is not None and r.fraction < 1)]
     points = [(r.step, r.valid_loss, r.right[label] / r.rows if label in r.right else None) for r in judged]
     if points and rungs[-1].fraction == 1:

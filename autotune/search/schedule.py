@@ -85,12 +85,13 @@ def scoring_order(points: Sequence[DeployParams], cost: Mapping[DeployParams, fl
     return sorted(points, key=lambda point: (cost[point], point.label))
 
 
-#: Judging takes at most this share of an adapter's whole training, if it takes but one pass over the rows a rung.
+#: Judging takes at most this share of an adapter's whole training, unless one pass over the rows at each rung takes
+#: more already.
 _JUDGING_SHARE = 0.2
 #: A training step costs as much for a row as that many answers: a backward pass beside the forward one.
 _STEP_IN_ANSWERS = 3
-#: Rounding an adapter's weights as a deploy point does takes as long as asking it so many tokens more, whatever the
-#: model's size (measured: 400 for int8 to 2100 for k-quant).
+#: On a CPU, rounding an adapter's weights as a deploy point does takes as long as asking it so many tokens more,
+#: whatever the model's size (measured: 400 for int8 to 2100 for k-quant).
 ROUNDING_TOKENS = 1500
 #: More deploy points than these tell little more.
 _MOST_JUDGED = 4

@@ -70,7 +70,8 @@ def _stop_reason(view: View, adapter: AdapterState) -> str:
 def _where(view: View, adapter: AdapterState, at: int) -> str:
     rung, label = adapter.rungs[-1], view.space.labels[at]
     share = Fraction(rung.fraction).limit_denominator(100)
-    if label in rung.right:
+    if rung.right:
+        label = label if label in rung.right else max(rung.right, key=lambda judged: rung.right[judged])
         evidence = f"{rung.right[label]} of {rung.rows} rows right as {label}"
     else:
         loss = rung.valid_loss

@@ -35,12 +35,11 @@ def training_width() -> int:
 
 
 class Trainer:
-    """``points`` gives the base's own artifact of each deploy point that an adapter is judged at, by the rows that its
-    whole training reads."""
+    """``points`` gives the base's own artifact of each deploy point that adapters are judged at."""
 
     def __init__(
         self, prepared: Prepared, run: StageRunner, rungs: Sequence[float], seed: int, threads: int | None,
-        points: Callable[[float], Mapping[DeployParams, Entry]],
+        points: Callable[[], Mapping[DeployParams, Entry]],
     ) -> None:
         self._at, self._run, self._fractions = prepared, run, tuple(rungs)
         self._seed, self._threads, self._points = seed, threads, points
@@ -90,7 +89,7 @@ class Trainer:
             before = adapter.rungs[-1] if adapter.rungs else None
             passed = passed_by(before, self._fractions[len(adapter.rungs):-1])
             return [*passed, Rung(job.step, 1.0, _finite(record["valid_loss"]), {}, 0, seconds)]
-        points = self._points(job.steps[-1] * job.params.batch_size)
+        points = self._points()
         made = self._run.judgement(self._at.base, self._at.data_entry, entry, points, JUDGED_ROWS, self._threads)
         found = judgement.read(made.path, points)
         return [Rung(job.step, self._fractions[rung], found.loss, found.right, found.rows, seconds,

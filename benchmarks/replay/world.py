@@ -69,9 +69,10 @@ class World:
 
     def judged_labels(self, number: int, rungs: int) -> tuple[str, ...]:
         """The deploy points that an adapter is judged at, at each of ``rungs`` rungs, as a study chooses them."""
-        adapter, allowed = self.table.adapters[number], self.allowed()
+        allowed = self.allowed()
         points = {p.label: p.values for p in self.table.points if p.label in allowed and p.label != FP16}
-        most = judged_count(adapter.steps * adapter.params.batch_size, self.judge_rows, rungs, ROW_TOKENS)
+        fewest = min(a.steps * a.params.batch_size for a in self.table.adapters)
+        most = judged_count(fewest, self.judge_rows, rungs, ROW_TOKENS)
         return judged_points(points, max(most, FP16 not in allowed))
 
     def judge(self, number: int, fraction: float, labels: Collection[str]) -> Judgement:

@@ -97,8 +97,9 @@ class _FrozenLinear(torch.autograd.Function):
     ) -> torch.Tensor:
         adapters = down.shape[0]
         downs, ups = factor(down, x.dtype), factor((up * scale.view(-1, 1, 1)).mT, x.dtype)
-        inner = spread(shrink(x.reshape(adapters, -1, x.shape[-1]), downs), x.dtype)
-        y = add_frozen(grow(inner, ups), x, weight.T).view(*x.shape[:-1], -1)
+        grouped = x.reshape(adapters, -1, x.shape[-1])
+        inner = spread(shrink(grouped, downs), x.dtype)
+        y = add_frozen(grow(inner, ups), grouped, weight.T).view(*x.shape[:-1], -1)
         ctx.save_for_backward(x, weight, downs, ups, scale, inner)
         return y if bias is None else y + bias
 
@@ -108,7 +109,7 @@ class _FrozenLinear(torch.autograd.Function):
         adapters = downs.shape[0]
         grouped, dy_ = x.reshape(adapters, -1, x.shape[-1]), dy.reshape(adapters, -1, dy.shape[-1])
         dinner = spread(shrink(dy_, ups), x.dtype)
-        dx = add_frozen(grow(dinner, downs), dy, weight).view_as(x) if ctx.needs_input_grad[0] else None
+        dx = add_frozen(grow(dinner, downs), dy_, weight).view_as(x) if ctx.needs_input_grad[0] else None
         return dx, None, None, outer_transposed(dinner, grouped), outer(dy_, inner) * scale.view(-1, 1, 1), None
 
 
