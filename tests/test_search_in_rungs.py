@@ -63,7 +63,7 @@ def test_those_that_went_on_were_judged_on_the_way_and_scored_as_artifacts(finis
         assert fractions[0] == FRACTIONS[0]
         assert fractions[-1] == 1
         assert adapter["rungs"][0]["rows"] == 18  # all validation rows, as there are fewer than 64
-        assert 0 <= adapter["rungs"][0]["right"]["int4-b32"] <= 18
+        assert 0 <= adapter["rungs"][0]["right"]["int8-b32"] <= 18
 
 
 def test_every_step_was_trained_once(finished) -> None:  # type: ignore[no-untyped-def]
