@@ -126,12 +126,6 @@ class Space:
                 return math.inf
         return count
 
-    def fewest_rows(self, examples: int) -> float:
-        """The fewest rows that the whole training of an adapter of this space reads, of so many examples."""
-        if "steps" in self.adapter:
-            return _least(self.adapter["steps"]) * _least(self.adapter.get("batch_size", Choice((8,))))
-        return examples * _least(self.adapter.get("epochs", Choice((2.0,))))
-
     def nearest_values(self, wanted: Mapping[str, Value]) -> dict[str, Value]:
         """``wanted`` moved into the space: the closest choice, or the bound; constants left out."""
         inside: dict[str, Value] = {}
@@ -148,10 +142,6 @@ class Space:
                 number = min(max(float(value), dimension.low), dimension.high)
                 inside[name] = round(number) if dimension.integer else number
         return inside
-
-
-def _least(dimension: Dimension) -> float:
-    return dimension.low if isinstance(dimension, Range) else min(float(value) for value in dimension.values)
 
 
 def _closest(value: Value, values: Sequence[Value]) -> Value:

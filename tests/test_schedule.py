@@ -8,8 +8,6 @@ from autotune.search.schedule import (
     Spent,
     ask_seed,
     first_points,
-    judged_count,
-    judged_points,
     may_train,
     missing_pairs,
     needed_right,
@@ -108,21 +106,3 @@ def test_what_is_still_to_be_measured_forbids_stopping() -> None:
 
 def test_cheapest_evidence_comes_first_and_ties_have_an_order() -> None:
     assert scoring_order([FP16, INT8, INT4], {FP16: 30.0, INT8: 9.0, INT4: 9.0}) == [INT4, INT8, FP16]
-
-
-def test_points_to_judge_span_the_sizes_in_even_steps() -> None:
-    points = {str(size): {"size_mb": float(size)} for size in (300, 100, 500, 200, 400)}
-    assert judged_points(points, 3) == ("500", "300", "100")
-    assert judged_points(points, 1) == ("500",)
-    assert judged_points(points, 0) == ()
-    assert judged_points(points, 8) == ("500", "400", "300", "200", "100")
-
-
-def test_judging_stays_small_beside_training() -> None:
-    assert judged_count(512, 64, 2, 32) == 0  # 32 steps of 16 short rows: at full precision alone
-    assert judged_count(512, 64, 2, 300) == 1  # rounding is little beside asking long rows
-    assert judged_count(2000, 64, 2, 32) == 4
-    assert judged_count(2000 / 8, 64, 2, 32) == 0  # eight train at the cost of one
-    assert judged_count(1e6, 64, 2, 32) == 4
-    assert judged_count(10, 64, 2, 300) == 0
-    assert judged_count(900, 64, 0, 32) == 4  # without rungs nothing is judged

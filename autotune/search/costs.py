@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from autotune.estimate import assembly_seconds
 from autotune.search.rungs import AdapterState, Costs, Rung
-from autotune.search.schedule import ROUNDING_TOKENS
 from autotune.trials import TrialRecord
 from objectives.base import split_device
 from search_spaces.deploy import DeployParams
@@ -31,14 +30,14 @@ _TOKEN_S = 0.002
 
 def modelled_costs(
     times: Mapping[DeployParams, float], *, prompt_tokens: int, row_tokens: float, answer_tokens: float, rows: int,
-    asked: int, rounded: int, batch_size: float, steps: float, changed: float,
+    asked: int, batch_size: float, steps: float, changed: float,
 ) -> Costs:
     """``times``: seconds to the first token of ``prompt_tokens``, by deploy point, those of none 0. ``row_tokens`` and
-    ``answer_tokens`` are means, ``rows`` the validation rows, ``asked`` the answers of judging an adapter once and
-    ``rounded`` how often its weights are rounded for that, ``changed`` the weights of the layers."""
+    ``answer_tokens`` are means, ``rows`` the validation rows, ``asked`` the answers of judging an adapter once,
+    ``changed`` the weights of the layers."""
     token_s = {p: s / prompt_tokens if s and prompt_tokens else _TOKEN_S for p, s in times.items()}
     slowest = max(token_s.values())
-    judge = (asked * (row_tokens + answer_tokens) + rounded * ROUNDING_TOKENS) * slowest
+    judge = asked * (row_tokens + answer_tokens) * slowest
     return Costs(
         step=_STEP_IN_FORWARDS * batch_size * (row_tokens + answer_tokens) * slowest, steps=steps, judge=judge,
         score={p.label: _START_S + rows * row_tokens * token_s[p] + assembly_seconds(p, changed) for p in times},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from autotune.config import StudyConfig
 from autotune.estimate import layer_parameters
@@ -45,18 +44,15 @@ class Planner:
                     self.width, self._costs(state, records, selected), self.answers)
         return plan if self.config.file.early_stop_error else replace(plan, least_gain=0.0, skips=False)
 
-    @cached_property
     def judged_points(self) -> list[DeployParams]:
-        """Those that judging an adapter tells of, the same for all, so that they compare: all at full precision, as one
-        pass tells of them, and as many others as cost little beside the shortest training; one in any case."""
-        train, file = self.prepared.data.train, self.config.file
-        sizes = {p.label: {"size_mb": self.screened[p].values["size_mb"].value} for p in self.points
-                 if rounding(p) != FULL}
-        most = schedule.judged_count(
-            self.config.space.fewest_rows(len(train)) / self.width, JUDGED_ROWS, len(file.rungs) - 1,
-            statistics.fmean(len(e.prompt) + len(e.answer) for e in train))
-        chosen = schedule.judged_points(sizes, max(most, 1) if len(sizes) == len(self.points) else most)
-        return [p for p in self.points if p.label in chosen or rounding(p) == FULL]
+        """Those that judging an adapter tells of, all by one pass over the rows: the ones at full precision, or where
+        there is none, the one whose artifact is the largest.
+
+        Rounding to 4 bits early in a training moves answers more than it does in the end, and costs as much as asking
+        them: searches that judged at more roundings found their fronts later (benchmarks/RESULTS.md).
+        """
+        largest = max(self.points, key=lambda p: self.screened[p].values["size_mb"].value)
+        return [p for p in self.points if rounding(p) == FULL] or [largest]
 
     def _costs(self, state: State, records: Sequence[TrialRecord], selected: int | None) -> Costs:
         """By the clock where time is the budget; else by the model, which gives the same search again."""
@@ -65,13 +61,11 @@ class Planner:
         data, work = self.prepared.data, self.prepared.workload
         batch_size = statistics.fmean([a.params.batch_size for a in state.adapters] or [8])
         steps = statistics.fmean([a.steps for a in state.adapters] or [100])
-        roundings = {rounding(p) for p in self.judged_points}
         firsts = {p: s.values.get("ttft_ms.p50") for p, s in self.screened.items()}
         return modelled_costs(
             {p: m.value / 1e3 if m else 0.0 for p, m in firsts.items()}, prompt_tokens=work.prompt_tokens or 0,
             row_tokens=statistics.fmean(len(e.prompt) for e in data.train), rows=len(data.valid),
-            answer_tokens=statistics.fmean(len(e.answer) for e in data.train), asked=JUDGED_ROWS * len(roundings),
-            rounded=len(roundings - {FULL}),
+            answer_tokens=statistics.fmean(len(e.answer) for e in data.train), asked=JUDGED_ROWS,
             changed=layer_parameters(self.prepared.facts), batch_size=batch_size, steps=steps,
         )
 

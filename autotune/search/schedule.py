@@ -85,47 +85,6 @@ def scoring_order(points: Sequence[DeployParams], cost: Mapping[DeployParams, fl
     return sorted(points, key=lambda point: (cost[point], point.label))
 
 
-#: Judging takes at most this share of an adapter's whole training, unless one pass over the rows at each rung takes
-#: more already.
-_JUDGING_SHARE = 0.2
-#: A training step costs as much for a row as that many answers: a backward pass beside the forward one.
-_STEP_IN_ANSWERS = 3
-#: On a CPU, rounding an adapter's weights as a deploy point does takes as long as asking it so many tokens more,
-#: whatever the model's size (measured: 400 for int8 to 2100 for k-quant).
-ROUNDING_TOKENS = 1500
-#: More deploy points than these tell little more.
-_MOST_JUDGED = 4
-
-
-def judged_count(trained_rows: float, judged_rows: int, rungs: int, row_tokens: float) -> int:
-    """At how many deploy points' roundings an adapter is judged at each of ``rungs`` rungs, full precision apart.
-
-    ``trained_rows`` is what its whole training reads (steps × batch size), or its share of that where several train
-    together; ``judged_rows`` what a judgement asks, of ``row_tokens`` tokens each.
-    """
-    if not rungs:
-        return _MOST_JUDGED
-    passes = _JUDGING_SHARE * _STEP_IN_ANSWERS * trained_rows / (judged_rows * rungs)
-    each = 1 + ROUNDING_TOKENS / (judged_rows * row_tokens)
-    return min(_MOST_JUDGED, max(0, int((passes - 1) / each)))
-
-
-def judged_points(points: Mapping[str, Mapping[str, float]], most: int) -> tuple[str, ...]:
-    """The labels of ``most`` deploy points, from the largest artifact to the smallest in even steps.
-
-    What the points between do to an adapter follows from those judged, and from what artifacts of other adapters scored
-    at them. One alone is the largest: how an adapter does at high precision early in its training tells its end as well
-    or better, even at 4 bits (benchmarks/RESULTS.md).
-    """
-    ordered = sorted(points, key=lambda label: (-points[label]["size_mb"], label))
-    if len(ordered) <= most:
-        return tuple(ordered)
-    if most <= 1:
-        return tuple(ordered[:most])
-    steps = (len(ordered) - 1) / (most - 1)
-    return tuple(ordered[round(i * steps)] for i in range(most))
-
-
 def needed_right(
     rows: int, known: Mapping[str, float], complete: Sequence[Mapping[str, float]],
     objectives: Sequence[tuple[str, Direction]], constraints: Sequence[Constraint],

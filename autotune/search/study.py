@@ -92,7 +92,7 @@ class StudyLoop:
         self._planner = Planner(config, prepared, self._screened, self._points, limits, budget, self._adapter_keys[0],
                                 width, certifying)
         self._trainer = Trainer(prepared, run, self._rungs, training.seed, training.threads,
-                                lambda: {p: scorer.point(p) for p in self._planner.judged_points})
+                                lambda: {p: scorer.point(p) for p in self._planner.judged_points()})
         self._artifacts = FrontArtifacts(scorer, folder, terminal, self.records, self.outcome, self.adapter)
         self._by_label = {point.label: point for point in self._points}
         self._exhausted, self._workers = False, run.count

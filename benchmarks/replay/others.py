@@ -151,7 +151,7 @@ class MoAsha:
                 continue
             if rung < len(self.rungs) - 1:
                 reached[rung][number] = world.judge(
-                    number, self.rungs[rung], world.judged_labels(number, len(self.rungs) - 1))
+                    number, self.rungs[rung], world.judged_labels())
             else:
                 for label in world.allowed():
                     world.score(number, label)

@@ -145,7 +145,7 @@ class _Run:
 
     def _judged(self, number: int, reached: Rung) -> Rung:
         start = self.world.seconds
-        judged = self.world.judge(number, reached.fraction, self.world.judged_labels(number, len(self.how.rungs) - 1))
+        judged = self.world.judge(number, reached.fraction, self.world.judged_labels())
         self.judge_s.append(self.world.seconds - start)
         return replace(reached, valid_loss=judged.loss, right=judged.right, rows=judged.rows)
 

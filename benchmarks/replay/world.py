@@ -10,7 +10,6 @@ import numpy as np
 
 from autotune.constraints import Constraint
 from autotune.pareto import Direction
-from autotune.search.schedule import judged_count, judged_points
 from autotune.search.volume import Array, Volume, volume
 from benchmarks.replay.table import PLAIN, Adapter, Table
 
@@ -27,8 +26,6 @@ class Judgement:
     loss: float | None
 
 
-#: Tokens of a row of the recorded data set, prompt and answer, in the mean.
-ROW_TOKENS = 38.0
 #: The deploy point of which what is judged without any rounding tells.
 FP16 = "fp16"
 
@@ -67,13 +64,11 @@ class World:
         self.seconds += took
         return took
 
-    def judged_labels(self, number: int, rungs: int) -> tuple[str, ...]:
-        """The deploy points that an adapter is judged at, at each of ``rungs`` rungs, as a study chooses them."""
+    def judged_labels(self) -> tuple[str, ...]:
+        """The deploy points that adapters are judged at beside full precision, as a study chooses them."""
         allowed = self.allowed()
-        points = {p.label: p.values for p in self.table.points if p.label in allowed and p.label != FP16}
-        fewest = min(a.steps * a.params.batch_size for a in self.table.adapters)
-        most = judged_count(fewest, self.judge_rows, rungs, ROW_TOKENS)
-        return judged_points(points, max(most, FP16 not in allowed))
+        sizes = {p.label: p.values["size_mb"] for p in self.table.points if p.label in allowed}
+        return () if FP16 in allowed else (max(sizes, key=lambda label: sizes[label]),)
 
     def judge(self, number: int, fraction: float, labels: Collection[str]) -> Judgement:
         """At full precision, and at those of the deploy points ``labels`` whose rounding the table has at this rung."""
