@@ -237,10 +237,15 @@ class Run:
             self.table(name, rows, tokens, flops, found)
 
     def compiled_peft(self, model: Any, base: Path, data: Any, wanted: Sequence[Any]) -> Speed:
+        import torch
+
         from autotune.pipeline.packed.speed import compiled_layers
 
-        with compiled_layers(model):
-            return sequential(model, base, data, wanted, "PEFT, compiled", 4)
+        try:
+            with compiled_layers(model):
+                return sequential(model, base, data, wanted, "PEFT, compiled", 4)
+        finally:  # so that what is packed is compiled as if nothing had been before
+            torch._dynamo.reset()
 
     def where(self, model: Any, base: Path, data: Any, wanted: Sequence[Any], way: Any) -> None:
         from autotune.pipeline.packed.engine import train_packed
