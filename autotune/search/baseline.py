@@ -1,14 +1,21 @@
-"""The untrained base at the highest precision: what adapters are held against, and whether its export is right."""
+"""What adapters and relative limits are held against: the untrained base, and the adapters at the highest precision."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import Trial
+
 from autotune.errors import ExportError, StageError, StudyError
+from autotune.search.crew import Piece
+from autotune.search.limits import Limits
+from autotune.search.proposals import Proposals
 from autotune.search.scoring import Scorer
+from autotune.storage.store import Entry
 from autotune.trials import Scored
+from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 
@@ -30,3 +37,31 @@ def measure_baseline(scorer: Scorer, reference: DeployParams) -> Baseline:
         raise StudyError(f"the base model does not survive its export: {error.reason}") from error
     except StageError as error:
         raise StudyError(f"the untrained base could not be measured ({error.stage}): {error.reason}") from error
+
+
+class TunedBaseline:
+    """The adapters at the highest precision, where limits are relative to the best one there."""
+
+    def __init__(
+        self, scorer: Scorer, reference: DeployParams, limits: Limits, proposals: Proposals, keys: Sequence[str]
+    ) -> None:
+        """Begins with what earlier processes noted in ``proposals``; people see the values of ``keys``."""
+        self._scorer, self._reference, self._limits = scorer, reference, limits
+        self._proposals, self._keys = proposals, keys
+        known = proposals.baselines()
+        for params, values in known:
+            limits.learn_tuned(params, values)
+        self._noted = {params for params, _ in known}
+
+    def learn(self, proposal: Trial, params: AdapterParams, entry: Entry) -> Piece:
+        """Score the adapter, if some limit needs it and it was not. Raises StageError; StudyError when the baseline
+        has no value that a limit is relative to."""
+        if self._limits.need_tuned and params not in self._noted:
+            scored = yield lambda: self._scorer.score(entry, self._reference)
+            if params not in self._noted:  # by another of its trials meanwhile
+                values = {key: m.value for key, m in scored.values.items()}
+                self._proposals.note_baseline(proposal, values, self._keys)
+                self._limits.learn_tuned(params, values)
+                self._noted.add(params)
+        if unresolved := self._limits.unresolved():
+            raise StudyError(f"{unresolved}: the baseline has no such value, so the limit cannot be held")

@@ -108,6 +108,9 @@ class Ledger:
         """Every trial by number; one that died before it had its parameters is left out."""
         return [_record(t) for t in self._study.get_trials(deepcopy=False) if "deploy" in recorded(t)]
 
+    def record(self, number: int) -> TrialRecord:
+        return next(r for r in self.records() if r.number == number)
+
     def _end(self, trial: Trial, stage: str, reason: str, state: TrialState) -> None:
         keep(trial, failure=[stage, reason])
         trial.set_user_attr(END_REASON, f"{stage}: {reason}")

@@ -100,6 +100,10 @@ class Proposals:
         """The adapters that were begun and neither told, stopped nor failed."""
         return [(self.trial(p.number), p.params) for p in self.adapters() if p.running]
 
+    def place(self, number: int) -> int:
+        """An adapter's place among those proposed, from 1 on: what people see of it."""
+        return next(i for i, t in enumerate(self._proposed(), 1) if t.number == number)
+
     def trial(self, number: int) -> Trial:
         return Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 

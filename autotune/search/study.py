@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from optuna import Study
-from optuna.trial import Trial
 
-from autotune import predictions
 from autotune.config import StudyConfig
 from autotune.constraints import Constraint, total_violation
-from autotune.errors import ProbeError, StageError, StudyError
+from autotune.errors import StageError
 from autotune.pareto import Direction
 from autotune.preparation import Prepared
 from autotune.report import dashboard
@@ -22,7 +20,7 @@ from autotune.report.outcome import Outcome, judge
 from autotune.report.terminal import Terminal
 from autotune.run_folder import RunFolder
 from autotune.search import schedule
-from autotune.search.baseline import Baseline, measure_baseline
+from autotune.search.baseline import Baseline, TunedBaseline, measure_baseline
 from autotune.search.costs import learned_costs
 from autotune.search.crew import Crew, Piece
 from autotune.search.database import Database, database_of, opening
@@ -31,8 +29,9 @@ from autotune.search.ledger import Ledger
 from autotune.search.limits import Limits
 from autotune.search.next_work import next_work
 from autotune.search.optuna_study import copy_studies, open_study
+from autotune.search.pairs import Pairs
 from autotune.search.planning import Planner
-from autotune.search.progress import adapter_states, curve_json, seconds_left
+from autotune.search.progress import adapter_states, seconds_left
 from autotune.search.proposals import Proposals, Proposed
 from autotune.search.repeats import Repeated, best_of_each, repeat
 from autotune.search.rungs import AdapterState, Finish, Plan, Propose, Score, Skip, State, Stop, Train, Wait, Work
@@ -44,12 +43,9 @@ from autotune.search.warm import earlier_adapters
 from autotune.stats import Measurement
 from autotune.storage.stage_runner import StageRunner
 from autotune.storage.store import Entry
-from autotune.trials import Scored, Screened, StageRecord, TrialRecord, doubts
+from autotune.trials import Screened, TrialRecord
 from objectives.base import OBJECTIVES
 from search_spaces.adapter import AdapterParams
-from search_spaces.deploy import DeployParams
-
-_SAME_FAILURES_BEFORE_STOPPING = 3
 
 
 class StudyLoop:
@@ -84,9 +80,7 @@ class StudyLoop:
         study = self._open(dashboard.proposals_name(self._database.name), directions, self._told)
         self._proposals = Proposals(study, config.space, config.file.seed)
         self._proposals.annotate(dashboard.proposal_words(config.file))
-        for params, values in self._proposals.baselines():
-            limits.learn_tuned(params, values)
-        self._noted = {params for params, _ in self._proposals.baselines()}
+        self._baseline = TunedBaseline(scorer, prepared.reference, limits, self._proposals, self._adapter_keys)
         training = config.file.training
         self._rungs, self._width = config.file.rungs, width
         self._planner = Planner(config, prepared, self._screened, self._points, limits, budget, self._adapter_keys[0],
@@ -96,7 +90,6 @@ class StudyLoop:
         self._artifacts = FrontArtifacts(scorer, folder, terminal, self.records, self.outcome, self.adapter)
         self._by_label = {point.label: point for point in self._points}
         self._exhausted, self._workers = False, run.count
-        self._failures: list[tuple[str, str]] = []
 
     def _open(self, name: str, directions: Sequence[Direction], metrics: Sequence[str]) -> Study:
         with opening(self._database):
@@ -165,6 +158,7 @@ class StudyLoop:
         for begun in self._proposals.adapters():
             if begun.running:  # its last score may be the last thing that an ended process wrote
                 self._conclude(begun.number)
+        pairs = self._pairs(on_trial)
         with Crew(self._workers, self._run.working, self._run.stop) as crew:
             while True:
                 state = self._state(in_flight=crew.in_flight)
@@ -174,7 +168,7 @@ class StudyLoop:
                 if isinstance(work, Finish):
                     return work
                 if not isinstance(work, Wait):
-                    crew.start(work, self._piece(work, state, plan, on_trial))
+                    crew.start(work, self._piece(work, state, plan, pairs))
                 if crew.full or isinstance(work, Wait):
                     crew.wait()
 
@@ -190,23 +184,29 @@ class StudyLoop:
         """Every adapter proposed, with its rungs and what became of it."""
         return self._proposals.adapters()
 
-    def _piece(self, work: Work, state: State, plan: Plan, on_trial: Callable[[], Any]) -> Piece:
+    def _pairs(self, on_trial: Callable[[], Any]) -> Pairs:
+        return Pairs(self._config, self._at, {p: self._screened[p] for p in self._points}, self._scorer, self._trainer,
+                     self._limits, self._ledger, self._proposals, self._baseline, self._artifacts,
+                     self._folder.predictions, self._terminal, self.outcome, headed=self._workers == 1,
+                     on_trial=on_trial)
+
+    def _piece(self, work: Work, state: State, plan: Plan, pairs: Pairs) -> Piece:
         """One piece of work; its results are in the databases when this ends."""
         match work:
             case Propose(count):
                 if not self._proposals.propose(count, expected(state, plan, self._adapter_keys)):
                     self._exhausted = True
             case Train(numbers, rung):
-                yield from self._train([a for a in state.adapters if a.number in numbers], rung, on_trial)
+                yield from self._train([a for a in state.adapters if a.number in numbers], rung, pairs)
             case Score(number, label):
-                yield from self._score(_adapter(state, number), self._by_label[label], on_trial)
+                yield from pairs.score(_adapter(state, number), self._by_label[label])
                 self._conclude(number)
             case Stop(number, reason):
-                self._terminal.stopped(self._place(number), reason)
+                self._terminal.stopped(self._proposals.place(number), reason)
                 self._proposals.stop(self._proposals.trial(number), reason,
                                      expected(state, plan, self._adapter_keys)[number])
             case Skip(number, label, reason):
-                self._terminal.skipped(self._place(number), _adapter(state, number).params, label, reason)
+                self._terminal.skipped(self._proposals.place(number), _adapter(state, number).params, label, reason)
                 self._proposals.note_skip(self._proposals.trial(number), label, reason)
                 self._conclude(number)
 
@@ -221,114 +221,18 @@ class StudyLoop:
     def _plan(self, state: State) -> Plan:
         return self._planner.plan(state, self.records(), self.outcome().selected)
 
-    def _train(self, adapters: Sequence[AdapterState], rung: int, on_trial: Callable[[], Any]) -> Piece:
-        self._terminal.training([(self._place(a.number), a.params) for a in adapters], self._rungs[rung])
+    def _train(self, adapters: Sequence[AdapterState], rung: int, pairs: Pairs) -> Piece:
+        self._terminal.training([(self._proposals.place(a.number), a.params) for a in adapters], self._rungs[rung])
         trained = yield lambda: self._trainer.train(adapters, rung)
         for adapter, found in zip(adapters, trained, strict=True):
             proposal = self._proposals.trial(adapter.number)
             if isinstance(found, StageError):
-                self._lost(proposal, adapter.params, found, on_trial)
+                pairs.lost(proposal, adapter.params, found)
                 continue
             for reached in found:
                 self._proposals.note_rung(proposal, reached)
             if found[-1].right:
-                self._terminal.judged(self._place(adapter.number), found[-1])
-
-    def _lost(
-        self, proposal: Trial, params: AdapterParams, error: StageError, on_trial: Callable[[], Any]
-    ) -> None:
-        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells.
-
-        Where a process died after it had told so, before the proposal was ended, it is told already; or where another
-        of its pairs came to the same meanwhile.
-        """
-        if not any(r.adapter == params and r.state == "FAILED" and not r.interrupted for r in self.records()):
-            self._failed(self._ledger.begin(proposal, params, self._points[0]), error, on_trial)
-        if any(p.running for p in self._proposals.adapters() if p.number == proposal.number):
-            self._proposals.fail(proposal, error.reason)
-
-    def _learn_baseline(self, proposal: Trial, params: AdapterParams, entry: Entry) -> Piece:
-        """Score the adapter at the highest precision where limits are relative to the best one there."""
-        if self._limits.need_tuned and params not in self._noted:
-            scored = yield lambda: self._scorer.score(entry, self._at.reference)
-            if params not in self._noted:  # by another of its trials meanwhile
-                values = {key: m.value for key, m in scored.values.items()}
-                self._proposals.note_baseline(proposal, values, self._adapter_keys)
-                self._limits.learn_tuned(params, values)
-                self._noted.add(params)
-        if unresolved := self._limits.unresolved():
-            raise StudyError(f"{unresolved}: the baseline has no such value, so the limit cannot be held")
-
-    def _score(self, adapter: AdapterState, point: DeployParams, on_trial: Callable[[], Any]) -> Piece:
-        proposal, params = self._proposals.trial(adapter.number), adapter.params
-        if self._workers == 1:  # of several, one at a time has its heading: when it ends
-            self._terminal.scoring(self._place(adapter.number), params)
-        try:
-            entry = yield lambda: self.adapter(params)
-            yield from self._learn_baseline(proposal, params, entry)
-        except StageError as error:
-            self._lost(proposal, params, error, on_trial)
-            return
-        trial, needed = self._ledger.begin(proposal, params, point), self._needed(point)
-        try:
-            scored = yield lambda: self._scorer.score(entry, point, needed)
-            missing = [key for key in self._config.measured() if key not in scored.values]
-            if missing and not scored.stopped:
-                raise ProbeError(f"{', '.join(missing)} was not measured; no limit on it can be held")
-        except StageError as error:
-            self._terminal.scoring(self._place(adapter.number), params)
-            self._failed(trial, error, on_trial)
-            return
-        self._failures.clear()
-        for device, why in doubts(scored.timed, scored.elsewhere).items():
-            self._terminal.warn(f"trial {trial.number}'s latency{device and f' on {device}'} is in doubt: {why}")
-        self._write(trial, adapter, entry, point, scored)
-        self._artifacts.drop_others()
-        self._terminal.scoring(self._place(adapter.number), params)
-        self._terminal.trial(self._record(trial.number), self._config.objectives, self.outcome())
-        on_trial()
-
-    def _write(
-        self, trial: Trial, adapter: AdapterState, entry: Entry, point: DeployParams, scored: Scored
-    ) -> None:
-        made = {name: asdict(stage) for name, stage in
-                {"train": StageRecord(str(entry.key), entry.seconds, entry.cached), **scored.stages}.items()}
-        record = self._trainer.training(entry)
-        curve = curve_json(adapter.rungs, point.label, record["curve"], record["valid_loss"])
-        if scored.stopped:
-            self._ledger.prune(trial, scored, str(entry.key), made, curve, scored.stopped.sentence())
-            self._scorer.forget(scored.artifact, None)
-        else:
-            self._save_answers(trial.number, scored)
-            self._ledger.complete(trial, scored, str(entry.key), made, curve)
-
-    def _save_answers(self, number: int, scored: Scored) -> None:
-        references = [e.answer_text for e in self._at.data.valid]
-        predictions.save(predictions.path_of(self._folder.predictions, number), references, scored.answers)
-
-    def _needed(self, point: DeployParams) -> int | None:
-        """How many rows a trial at this point must get right to matter; None when it may not be stopped."""
-        if self._at.data.task != "choice" or not self._config.file.early_stop_error:
-            return None
-        complete = [r for r in self.records() if r.state == "COMPLETE"]
-        known = {key: m.value for key, m in self._screened[point].values.items()}
-        # An artifact of the point itself tells the size to the byte.
-        sizes = (r.values["size_mb"].value for r in complete if r.deploy == point)
-        known["size_mb"] = next(sizes, known["size_mb"])
-        return schedule.needed_right(
-            len(self._at.data.valid), known, [{k: m.value for k, m in r.values.items()} for r in complete],
-            self._config.directions(), self._limits.now(),
-        )
-
-    def _failed(self, trial: Trial, error: StageError, on_trial: Any) -> None:
-        self._ledger.fail(trial, error.stage, error.reason)
-        self._terminal.failed(trial.number, error.stage, error.reason)
-        on_trial()
-        now = (error.stage, error.reason)
-        alike = self._failures and schedule.same_failure(self._failures[-1], now)
-        self._failures = [*self._failures, now] if alike else [now]
-        if len(self._failures) >= _SAME_FAILURES_BEFORE_STOPPING:
-            raise StudyError(f"{len(self._failures)} trials in a row failed at stage {error.stage}: {error.reason}")
+                self._terminal.judged(self._proposals.place(adapter.number), found[-1])
 
     def _conclude(self, number: int) -> None:
         """Tell the proposal study, once the adapter is decided at every deploy point."""
@@ -372,13 +276,6 @@ class StudyLoop:
         of = f" of {plan.budget.adapters}" if plan.budget.adapters else ""
         pace = f", about {max(1, round(left / 60))} min left" if left is not None else ""
         self._terminal.plan(f"{spent.adapters}{of} adapters begun, trial {spent.trials + 1}{pace}:")
-
-    def _place(self, number: int) -> int:
-        """An adapter's place among those proposed, from 1 on: what people see of it."""
-        return next(i for i, p in enumerate(self._proposals.adapters(), 1) if p.number == number)
-
-    def _record(self, number: int) -> TrialRecord:
-        return next(r for r in self.records() if r.number == number)
 
 
 def _row_cost(screened: Screened) -> float:
