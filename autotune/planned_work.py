@@ -29,6 +29,7 @@ from autotune.storage.stage_runner import StageRunner
 from autotune.study_file import parse_duration
 from autotune.targets.several import hosts, in_sequence
 from autotune.workers import Worker
+from objectives.base import is_answers
 from search_spaces.space import Choice, Dimension
 
 
@@ -120,7 +121,9 @@ def certifying_cost(config: StudyConfig, prepared: Prepared) -> Callable[[float,
     asked = _certifying(config)
     if asked is None:
         return lambda latency_ms, row_s: 0.0
-    rows = len(prepared.data.test)
+    # Limits that are relative to the baseline's answers have it answer the same rows.
+    baseline = any(c.relative and is_answers(c.objective) for c in config.constraints)
+    rows = len(prepared.data.test) * (1 + baseline)
     return lambda latency_ms, row_s: certificate_seconds(
         asked.requests, asked.max_seconds, asked.sustain_seconds, latency_ms, row_s, rows)
 

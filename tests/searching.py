@@ -110,9 +110,10 @@ class Search:
             found = rung(fraction, self.quality(number), STEPS * (fraction - before))
             if self.generates:
                 found = replace(found, right={})
+            took = max(took, found.seconds)
+            found = replace(found, seconds=found.seconds / len(numbers))
             passed = passed_by(one.rungs[-1] if one.rungs else None, self.plan.rungs[len(one.rungs):at])
             self._put(number, rungs=(*one.rungs, *passed, found))
-            took = max(took, found.seconds)
         self.seconds += took + (10.0 * len(numbers) if fraction < 1 else 0)
 
     def _put(self, number: int, **changes: Any) -> None:

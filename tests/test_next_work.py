@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from autotune.constraints import parse
 from autotune.search.next_work import FIRST, next_work
-from autotune.search.rungs import Costs, Finish, Propose, Score, Skip, Stop, Train, Wait, Work
+from autotune.search.rungs import Costs, Finish, Outcome, Propose, Score, Skip, Stop, Train, Wait, Work
 from autotune.search.schedule import Budget
 from tests.searching import POINTS, STEPS, Search, adapter, make_plan, scored, state
 
@@ -100,6 +101,68 @@ def test_a_time_budget_is_never_overrun_and_used_as_long_as_something_can_be_fin
     assert search.seconds + 60 <= seconds
     # An adapter from its beginning to its first score takes 135 s.
     assert seconds - 60 - search.seconds < 140
+
+
+@pytest.mark.parametrize("seconds", [400, 900, 1500, 3000])
+def test_adapters_that_share_the_time_of_their_training_overrun_no_budget_either(seconds: float) -> None:
+    plan = make_plan(budget=Budget(None, None, seconds), least_gain=0.0, width=8)
+    search = Search(plan, lambda n: 0.6 + 0.18 * ((n * 5) % 13) / 13)
+    search.run()
+    assert search.seconds <= seconds
+    assert any(len(w.numbers) == 8 for w in search.done if isinstance(w, Train))
+
+
+def test_a_pack_is_as_large_as_the_time_for_judging_one_after_the_other_allows() -> None:
+    plan = make_plan(budget=Budget(None, None, 210.0), width=8)
+    begun = [adapter(n) for n in range(8)]
+    # 100 s of training, 20 s of a second judgement of its own, 15 s of scoring and 10 s for each one that is judged.
+    assert next_work(state(*begun, seconds=50.0), plan) == Train((0, 1, 2), 0)
+
+
+def test_one_that_the_time_is_too_short_for_hides_none_that_it_is_enough_for() -> None:
+    done = adapter(0, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD, *POINTS))
+    long = replace(adapter(1, (0.2,), GOOD + 0.1), steps=3 * STEPS)
+    short = adapter(2, (0.2,), GOOD)
+    plan = make_plan(budget=Budget(None, None, 1000.0), least_gain=0.0)
+    assert next_work(state(done, long, short, seconds=500.0), plan).numbers == (1,)  # type: ignore[union-attr]
+    assert next_work(state(done, long, short, seconds=860.0), plan).numbers == (2,)  # type: ignore[union-attr]
+
+
+def test_while_one_waits_for_want_of_time_no_further_one_is_proposed() -> None:
+    done = [adapter(n, (1.0,), GOOD, scored=scored(GOOD, *POINTS)) for n in range(3)]
+    plan = make_plan((1.0,), Budget(None, None, 1000.0), least_gain=0.0)
+    end = next_work(state(*done, replace(adapter(3), steps=3 * STEPS), seconds=800.0), plan)
+    assert isinstance(end, Finish)
+    assert end.out_of_time
+
+
+@pytest.mark.parametrize("budget", [Budget(None, 20, None), Budget(20, None, None), Budget(None, None, 1e5)])
+def test_where_no_point_meets_the_limits_by_itself_one_adapter_tells_the_nearest_miss(budget: Budget) -> None:
+    search = Search(make_plan(budget=budget, constraints=[parse("latency_ms.p50 <= 25")]), lambda n: GOOD)
+    reason = search.run()
+    assert reason.startswith("no deploy point meets the limits by itself: ")
+    assert "int8 has latency_ms.p50 40, where latency_ms.p50 <= 25" in reason
+    assert len(search.adapters) == 1
+    assert any(isinstance(w, Score) for w in search.done)
+
+
+def test_before_a_search_ends_for_want_of_gain_a_new_adapter_is_asked_for_too() -> None:
+    """Two are done and six wait, of which none may reach the front; a better one may still be proposed."""
+    done = [adapter(n, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD, *POINTS)) for n in range(2)]
+    waiting = [adapter(n, (0.2,), 0.66) for n in range(2, 8)]
+    plan = make_plan(budget=Budget(30, None, None))
+    assert not isinstance(next_work(state(*done, *waiting), plan), Finish)
+
+
+def test_nothing_is_expected_above_a_share_of_one() -> None:
+    perfect = [adapter(n, (0.2, 0.4, 1.0), 1.0, scored={p: Outcome("COMPLETE", {"accuracy": 1.0, **POINTS[p]})
+                                                        for p in POINTS}) for n in range(2)]
+    good = [adapter(n, (0.2,), 0.97) for n in range(2, 8)]
+    search = Search(make_plan(budget=Budget(30, None, None)), lambda n: 0.97)
+    search.adapters = {a.number: a for a in (*perfect, *good)}
+    assert "at most 1.000" not in search.run(200)
+    assert len(search.adapters) == 8
+    assert all(a.stopped for a in search.adapters.values() if a.number > 1)
 
 
 def test_shortly_before_the_end_a_short_piece_is_done_and_no_long_one_begun() -> None:

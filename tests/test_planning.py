@@ -10,18 +10,22 @@ import pytest
 from autotune.search.planning import Planner
 from autotune.search.schedule import Budget
 from autotune.stats import Measurement
+from autotune.trials import TrialRecord
+from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 POINT = DeployParams("int8")
 MS = {"latency_ms.p50": 100.0, "latency_ms.p50@pi": 700.0, "latency_ms.p50@jetson": 300.0}
 
 
-def planner(target: str, devices: dict[str, str], finalists: int = 3, time_s: float | None = 2000.0) -> Planner:
+def planner(
+    target: str, devices: dict[str, str], finalists: int = 3, time_s: float | None = 2000.0, timed: bool = True
+) -> Planner:
     """Certifying takes as many seconds as a request milliseconds."""
     file = SimpleNamespace(
         certificate=SimpleNamespace(finalists=finalists), target=SimpleNamespace(host=target),
         devices={name: SimpleNamespace(host=host) for name, host in devices.items()} or None)
-    values = {key: Measurement(ms, ms, ms, 20, "ms") for key, ms in MS.items()}
+    values = {key: Measurement(ms, ms, ms, 20, "ms") for key, ms in MS.items() if timed}
     config: Any = SimpleNamespace(file=file)
     prepared: Any = SimpleNamespace(data=SimpleNamespace(valid=range(10)))
     screened: Any = {POINT: SimpleNamespace(values=values)}
@@ -43,3 +47,11 @@ def test_every_device_has_its_time_once_and_remote_ones_side_by_side(target, dev
 def test_nothing_is_kept_back_for_no_certificate_and_nothing_spare_without_a_budget():
     assert planner("local", {"pi": "ssh://a"}, finalists=0).spare_s(500.0, [], None) == 1500
     assert planner("local", {}, time_s=None).spare_s(500.0, [], None) == 0
+
+
+def test_where_only_trials_are_timed_the_chosen_one_tells_how_long_certifying_takes():
+    ms = Measurement(400.0, 400.0, 400.0, 20, "ms")
+    record = TrialRecord(3, "COMPLETE", AdapterParams(8, 8, 1e-4), POINT, None, {"latency_ms.p50": ms}, {}, None, None)
+    searching = planner("local", {}, timed=False)
+    assert searching.spare_s(500.0, [record], 3) == 1100
+    assert searching.spare_s(500.0, [], None) == 1500

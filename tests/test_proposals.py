@@ -139,6 +139,29 @@ def test_a_stopped_adapter_is_marked_and_still_teaches(tmp_path: Path) -> None:
     assert known(tmp_path) == [Known(study.trials[0].params, (0.6, 0.5), {"accuracy >= 0.7": 0.1})]
 
 
+@pytest.mark.parametrize("state", ["stopped", "failed"])
+def test_an_end_that_a_process_died_in_is_ended_by_the_next(
+    tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposals = open_proposals(tmp_path)
+    trial, _ = proposals.propose(1)[0]
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    end = {"stopped": lambda: proposals.stop(trial, "the reason", Expected((0.6, 0.5), {})),
+           "failed": lambda: proposals.fail(trial, "the reason")}[state]
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.study.Study, "tell", dies)
+        with pytest.raises(KeyboardInterrupt):
+            end()
+    later = open_proposals(tmp_path)
+    later.close_ended()
+    assert [(p.state, p.reason) for p in later.adapters()] == [(state, "the reason")]
+    later.close_ended()
+    assert len(later.propose(2)) == 2
+
+
 def test_what_is_forecast_of_adapters_under_way_moves_the_next_ones(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

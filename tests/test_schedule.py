@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from autotune.constraints import parse
 from autotune.search.schedule import (
     Budget,
     Spent,
+    adapter_objectives,
     ask_seed,
     first_points,
     may_train,
@@ -16,6 +19,7 @@ from autotune.search.schedule import (
     scoring_order,
     spent_up,
 )
+from objectives import base
 from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 from search_spaces.space import parse_space
@@ -106,3 +110,16 @@ def test_what_is_still_to_be_measured_forbids_stopping() -> None:
 
 def test_cheapest_evidence_comes_first_and_ties_have_an_order() -> None:
     assert scoring_order([FP16, INT8, INT4], {FP16: 30.0, INT8: 9.0, INT4: 9.0}) == [INT4, INT8, FP16]
+
+
+@pytest.mark.parametrize(("asked", "limited", "from_rows", "found"), [
+    (["latency_ms.p50", "exact_match", "size_mb"], [], True, ["exact_match", "latency_ms.p50"]),
+    (["latency_ms.p50", "size_mb"], ["exact_match"], True, ["exact_match", "latency_ms.p50"]),
+    (["latency_ms.p50", "macro_f1"], ["accuracy"], False, ["macro_f1"]),
+    (["latency_ms.p50", "size_mb"], [], False, ["accuracy"]),
+])
+def test_what_answers_decide_comes_first_and_times_only_where_they_are_the_adapters(
+    asked: list[str], limited: list[str], from_rows: bool, found: list[str]
+) -> None:
+    measured = {key: base.OBJECTIVES[key] for key in (*limited, *asked)}
+    assert adapter_objectives([(key, base.OBJECTIVES[key]) for key in asked], measured, from_rows, "choice") == found

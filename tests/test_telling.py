@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from autotune.search.rungs import Outcome
 from autotune.search.telling import expected
 from tests.searching import POINTS, adapter, make_plan, scored, state
 
@@ -31,3 +32,17 @@ def test_violations_are_those_of_the_point_that_is_nearest_to_all_limits() -> No
 def test_several_keys_of_answers_have_a_value_each() -> None:
     found = expected(state(adapter(0, (0.2,), 0.7)), make_plan(), ("accuracy", "macro_f1"))
     assert len(found[0].values) == 4
+
+
+def test_times_that_an_adapter_decides_are_told_as_the_others_had_them() -> None:
+    """Where requests are the rows' own, a stopped adapter's latency is not its forecast of right answers."""
+    sizes = {p: {"size_mb": v["size_mb"]} for p, v in POINTS.items()}
+    ms = {"fp16": 100.0, "int8": 60.0, "int4": 50.0}
+    whole = adapter(0, (0.2, 0.4, 1.0), 0.7, scored={
+        p: Outcome("COMPLETE", {"accuracy": 0.7, "latency_ms.p50": ms[p], **sizes[p]}) for p in POINTS})
+    plan = make_plan(points=sizes)
+    found = expected(state(whole, adapter(1, (0.2,), 0.6)), plan, ("accuracy", "latency_ms.p50"))
+    assert found[1].values[2:] == (100.0, 50.0)
+    assert found[1].violations["latency_ms.p50 <= 70"] == pytest.approx(50 / 70 - 1)
+    nobody = expected(state(adapter(0, (0.2,), 0.6)), plan, ("accuracy", "latency_ms.p50"))
+    assert nobody[0].values[2:] == (0.0, 0.0)

@@ -76,3 +76,35 @@ def test_less_may_be_better() -> None:
     heights = [float(space.of(np.array([-e, -np.inf, -np.inf, -np.inf]))) for e in (0.1, 0.3, 0.5)]
     assert heights[0] > heights[1] > heights[2] == 0
     assert all(itertools.starmap(float.__ge__, itertools.pairwise(heights)))
+
+
+@pytest.mark.parametrize("mean", [0.65, 0.6, 0.58])
+def test_a_small_chance_counts_as_much_as_it_should(mean: float) -> None:
+    """0.7 is one, two and 2.4 standard deviations away."""
+    space = volume(POINTS, OBJECTIVES, LIMITS, "accuracy")
+    best = np.array([0.7, -np.inf, -np.inf, -np.inf])
+    drawn = mean + 0.05 * np.random.default_rng(0).standard_normal(400_000)
+    exact = float(np.maximum(drawn - 0.7, 0).mean() * space.weights[space.covers[:, 0]].sum())
+    found = space.gain(best, np.array([mean, np.nan, np.nan, np.nan]), np.full(4, 0.05))
+    assert found == pytest.approx(exact, rel=0.1 if mean > 0.58 else 0.4)
+    assert found > 0
+
+
+def test_no_share_above_one_is_expected() -> None:
+    space = volume(POINTS, OBJECTIVES, LIMITS, "accuracy")
+    perfect = np.array([1.0, -np.inf, -np.inf, -np.inf])
+    assert space.gain(perfect, np.array([0.99, np.nan, np.nan, np.nan]), np.full(4, 0.05)) == 0
+
+
+def test_where_another_objective_is_still_to_be_measured_no_point_is_beaten() -> None:
+    """The cheaper point's latency is not known to be as low."""
+    sizes = {p: {"mb": v["mb"]} for p, v in POINTS.items()}
+    space = volume(sizes, OBJECTIVES, LIMITS, "accuracy")
+    assert not np.isfinite(space.beaten(np.array([0.9, 0.9, 0.9, 0.9]))).any()
+
+
+def test_a_metric_of_any_scale_is_held_against_the_worst_that_was_seen() -> None:
+    objectives: list[tuple[str, Direction]] = [("perplexity", "minimize"), ("ms", "minimize")]
+    space = volume(POINTS, objectives, [], "perplexity", seen=[3.2, 5.0])
+    worse, better = (float(space.of(np.array([-v, -np.inf, -np.inf, -np.inf]))) for v in (5.0, 3.2))
+    assert 0 < worse < better

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from autotune.estimate import assembly_seconds
-from autotune.search.rungs import AdapterState, Costs, Rung
+from autotune.search.rungs import AdapterState, Costs, with_steps
 from autotune.trials import TrialRecord
 from objectives.base import split_device
 from search_spaces.deploy import DeployParams
@@ -51,21 +51,23 @@ def learned_costs(
 
     What the store had already took no time, and says nothing of what will be made.
     """
-    trained = [(r, r.step - before) for a in adapters for r, before in _with_start(a.rungs) if r.seconds > 0]
+    trained = [(r, steps) for a in adapters for r, steps in with_steps(a.rungs) if r.seconds > 0]
     steps = sum(new for _, new in trained)
     judged = [r.judge_s for a in adapters for r in a.rungs if r.judge_s > 0]
-    by_label: dict[str, list[float]] = {}
+    scored: dict[str, list[float]] = {}
+    shortened: dict[str, list[float]] = {}  # trials that were stopped before their last row
     for record in records:
         own = [stage for name, stage in record.stages.items()
                if split_device(name)[0] in _OWN_STAGES and not _shared(record, name)]
         seconds = sum(stage["seconds"] for stage in own if not stage["cached"])
         if seconds > 0:
-            by_label.setdefault(record.deploy.label, []).append(seconds)
+            found = shortened if record.state == "PRUNED" else scored
+            found.setdefault(record.deploy.label, []).append(seconds)
     return Costs(
         step=width * sum(r.seconds for r, _ in trained) / steps if steps else None,
         steps=statistics.median(a.steps for a in adapters) if adapters else None,
         judge=statistics.fmean(judged) if judged else None,
-        score={label: statistics.fmean(seconds) for label, seconds in by_label.items()},
+        score={label: statistics.fmean(seconds) for label, seconds in {**shortened, **scored}.items()},
         reserve=reserve,
     )
 
@@ -83,10 +85,6 @@ def row_seconds(records: Iterable[TrialRecord], rows: int) -> float | None:
     asked = [r.stages["answers"]["seconds"] / rows for r in records
              if r.state == "COMPLETE" and "answers" in r.stages and not r.stages["answers"]["cached"]]
     return statistics.fmean(asked) if asked else None
-
-
-def _with_start(rungs: Sequence[Rung]) -> list[tuple[Rung, int]]:
-    return list(zip(rungs, [0, *(r.step for r in rungs)], strict=False))
 
 
 def _shared(record: TrialRecord, stage: str) -> bool:

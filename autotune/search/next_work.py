@@ -13,13 +13,13 @@ place on the front is worth.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autotune.search.path import Path, paths
 from autotune.search.rungs import Finish, Plan, Propose, Score, State, Stop, Train, Wait, Work
 from autotune.search.schedule import may_train, spent_up
-from autotune.search.settling import settled, where_stopped
+from autotune.search.settling import none_allowed, settled, where_stopped
 from autotune.search.view import View
 
 #: Once the first result is there, so many adapters are begun before any other is trained on: the picture of what they
@@ -60,12 +60,14 @@ def next_work(state: State, plan: Plan) -> Work:
     view = View.of(state, plan)
     if decided := settled(view):
         return decided
+    if nowhere := none_allowed(view):
+        return _end(state, Finish(nowhere))
     possible = list(_options(view))
     fitting = [o for o in possible if view.fits(o.work)]
     if not fitting:
         return _end(state, _why_none(view, bool(possible)))
     best = max(fitting, key=lambda o: o.order)
-    if not isinstance(best.work, Score) and (idle := _idle(view, fitting)):
+    if not isinstance(best.work, Score) and (idle := _idle(view, possible)):
         if len(view.finished) >= ENOUGH_FINISHED:
             return _end(state, Finish(idle))
         # What rungs are worth is told by adapters that were scored; whichever is nearest to that comes first.
@@ -100,14 +102,23 @@ def _options(view: View) -> Iterator[Option]:
         return
     if beginning := [n for n, p in ways.items() if p.rung == 0 and not view.trained(n)]:
         # What was proposed is begun before anything else: its first rung is what the proposal was counted on.
-        work = Train(tuple(beginning[:view.plan.width]), _last(view) if _only(view) else 0)
+        work = _together(view, beginning, _last(view) if _only(view) else 0)
         yield Option(work, 1.0, 1.0, 0.0)
         if view.fits(work):
             return
+        fresh = 0  # those that wait do so for want of time
     yield from _scores(view)
     yield from _trainings(view, ways)
     if fresh:
         yield _propose(view, fresh)
+
+
+def _together(view: View, numbers: Sequence[int], rung: int) -> Train:
+    """Of these, best first, as many as train together and have the time for it; where none has, the best."""
+    pack = ([n for n in numbers if view.fits(Train((n,), rung))] or list(numbers[:1]))[:view.plan.width]
+    while len(pack) > 1 and not view.fits(Train(tuple(pack), rung)):
+        pack.pop()
+    return Train(tuple(pack), rung)
 
 
 def _free(view: View) -> dict[int, Path]:
@@ -155,11 +166,11 @@ def _trainings(view: View, ways: Mapping[int, Path]) -> Iterator[Option]:
             by_rung.setdefault(path.rung, []).append((number, path))
     for rung, members in by_rung.items():
         ranked = sorted(members, key=lambda m: (-view.gain(m[0]) / m[1].seconds, -view.hope(m[0]), m[0]))
-        together = ranked[:view.plan.width]
+        work = _together(view, [number for number, _ in ranked], rung)
         # What trains together costs as one, and the first of the pack decides.
-        number, path = together[0]
-        seconds = path.seconds - path.next_s * (1 - 1 / len(together))
-        yield Option(Train(tuple(n for n, _ in together), rung), view.gain(number), seconds, view.hope(number))
+        number, path = work.numbers[0], ways[work.numbers[0]]
+        seconds = path.seconds - path.next_s * (1 - 1 / len(work.numbers))
+        yield Option(work, view.gain(number), seconds, view.hope(number))
 
 
 def _propose(view: View, count: int) -> Option:
@@ -171,7 +182,9 @@ def _idle(view: View, options: list[Option]) -> str | None:
     least = view.plan.least_gain
     if not (least and view.now > 0 and len(view.state.adapters) >= ENOUGH_ADAPTERS):
         return None
-    share = max(o.gain for o in options) / view.now
+    # A new adapter is asked for even where others have to go on first.
+    gains = [o.gain for o in options] + ([view.gain(None)] if view.fresh() else [])
+    share = max(gains) / view.now
     if share >= least:
         return None
     return (f"more search is not expected to move the front: the best next adapter adds {100 * share:.2f} % to its "

@@ -57,7 +57,10 @@ class Planner:
     def _costs(self, state: State, records: Sequence[TrialRecord], selected: int | None) -> Costs:
         """By the clock where time is the budget; else by the model, which gives the same search again."""
         if self.budget.time_s is not None:
-            return learned_costs(state.adapters, records, self.width, self._reserve(records, selected))
+            learned = learned_costs(state.adapters, records, self.width, self._reserve(records, selected))
+            # At the highest precision an adapter answers no faster than at the slowest point.
+            first = max(learned.score.values(), default=0.0) if self.limits.need_tuned else 0.0
+            return replace(learned, first=first)
         data, work = self.prepared.data, self.prepared.workload
         batch_size = statistics.fmean([a.params.batch_size for a in state.adapters] or [8])
         steps = statistics.fmean([a.steps for a in state.adapters] or [100])
@@ -81,15 +84,21 @@ class Planner:
             return 0.0
         chosen = [r.deploy for r in records if r.number == selected] or list(self.screened)
         row_s = row_seconds(records, len(self.prepared.data.valid))
-        first = self._slowest(chosen, "ttft_ms.p50", "")
+        first = self._slowest(chosen, "ttft_ms.p50", "", records)
         places = hosts(self.config.file)
         # A row takes as much longer on a further device as its first token does there.
         slower = row_s * 1e3 / first if row_s and first else 1.0
-        rows_s = {name: self._slowest(chosen, "ttft_ms.p50", name) / 1e3 * slower or row_s or 0.1 for name in places}
-        return in_sequence((host, self.certifying(self._slowest(chosen, "latency_ms.p50", name), rows_s[name]))
+        rows_s = {name: self._slowest(chosen, "ttft_ms.p50", name, records) / 1e3 * slower or row_s or 0.1
+                  for name in places}
+        return in_sequence((host, self.certifying(self._slowest(chosen, "latency_ms.p50", name, records), rows_s[name]))
                            for name, host in places.items())
 
-    def _slowest(self, points: Sequence[DeployParams], key: str, device: str) -> float:
-        """Of these points the largest value of a time on a device in ms; 0 where none is known yet."""
-        found = (self.screened[point].values.get(on_device(key, device)) for point in points)
+    def _slowest(
+        self, points: Sequence[DeployParams], key: str, device: str, records: Sequence[TrialRecord]
+    ) -> float:
+        """Of these points the largest value of a time on a device in ms, before any training or in a trial; 0 where
+        none is known yet."""
+        key = on_device(key, device)
+        found = [self.screened[point].values.get(key) for point in points]
+        found += [r.values.get(key) for r in records if r.deploy in points]
         return max((m.value for m in found if m), default=0.0)

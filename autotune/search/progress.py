@@ -46,7 +46,10 @@ def seconds_left(state: State, plan: Plan) -> float | None:
     if plan.costs.step is None or not plan.costs.score or plan.budget.adapters is None:
         return None
     view = View.of(state, plan)
-    begun = sum(path.seconds for path in paths(view).values())
+    last = len(plan.rungs) - 1
+    # What trains together shares its time.
+    shared = {n: view.train_s(n, last, judged=False) * (1 - 1 / plan.width) for n in paths(view)}
+    begun = sum(max(0.0, path.seconds - shared[n]) for n, path in paths(view).items())
     scores = sum(view.score_s(label) for n in view.at_last_rung for label in view.open_points(n))
     fresh = 0 if state.exhausted else max(0, plan.budget.adapters - state.spent.adapters)
     left = begun + scores + fresh * view.new_s()

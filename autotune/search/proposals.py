@@ -193,6 +193,13 @@ class Proposals:
         """What was noted so far, in the order of the proposals."""
         return [(_adapter(t), recorded(t)[_BASELINE]) for t in self._proposed() if _BASELINE in recorded(t)]
 
+    def close_ended(self) -> None:
+        """End adapters of a process that died between the reason of their end and the end."""
+        for trial in self._proposed():
+            if END_REASON in trial.user_attrs and not trial.state.is_finished():
+                state = TrialState.PRUNED if _EXPECTED in recorded(trial) else TrialState.FAIL
+                self._study.tell(trial.number, state=state)
+
     def fail(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr(END_REASON, reason)
         self._study.tell(trial, state=TrialState.FAIL)

@@ -41,6 +41,11 @@ class Rung:
         return self.fraction < 1 and not self.rows
 
 
+def with_steps(rungs: Sequence[Rung]) -> list[tuple[Rung, int]]:
+    """Each rung with the steps of its own training, from the rung before it."""
+    return [(rung, rung.step - before) for rung, before in zip(rungs, [0, *(r.step for r in rungs)], strict=False)]
+
+
 def passed_by(before: Rung | None, fractions: Sequence[float]) -> list[Rung]:
     """The rungs at ``fractions`` of an adapter that goes on past them from the one ``before``, or its beginning."""
     return [Rung(before.step if before else 0, fraction, None, {}, 0, 0.0) for fraction in fractions]
@@ -86,14 +91,16 @@ class Costs:
     """Expected seconds, from this run's own events; None or missing where nothing is known yet.
 
     ``step``: one training step (of ``width`` adapters together). ``steps``: of a typical whole training. ``judge``:
-    of one adapter at one rung, all points. ``score``: assembling and asking, by label. ``reserve``: kept back for
-    what follows the search, its certificate above all.
+    of one adapter at one rung, all points. ``score``: assembling and asking, by label. ``first``: what comes before
+    an adapter's first score, the baseline that limits are relative to. ``reserve``: kept back for what follows the
+    search, its certificate above all.
     """
 
     step: float | None = None
     steps: float | None = None
     judge: float | None = None
     score: Mapping[str, float] = field(default_factory=dict)
+    first: float = 0.0
     reserve: float = 0.0
 
 

@@ -115,14 +115,15 @@ def needed_right(
 def adapter_objectives(
     objectives: Sequence[tuple[str, Objective]], measured: Mapping[str, Objective], from_rows: bool, task: str
 ) -> list[str]:
-    """The objectives that an adapter can change; accuracy or its like where none was asked for.
+    """The objectives that an adapter can change, those that its answers decide first: the first of all is what is
+    forecast. Where none of them was asked for, it is one that is limited, or accuracy or its like.
 
     Latency is one of them where answers, not fixed lengths, are timed (``from_rows``).
     """
-    sources = ("predictions", "latency") if from_rows else ("predictions",)
-    asked = [key for key, o in objectives if o.source in sources]
-    limited = [key for key, o in measured.items() if o.source in sources]
-    return asked or limited[:1] or [ACCURACY if task == "choice" else "exact_match"]
+    told = [key for key, o in objectives if o.source == "predictions"]
+    limited = [key for key, o in measured.items() if o.source == "predictions"]
+    timed = [key for key, o in objectives if o.source == "latency"] if from_rows else []
+    return [*(told or limited[:1] or [ACCURACY if task == "choice" else "exact_match"]), *timed]
 
 
 def proposal_values(

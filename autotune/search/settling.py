@@ -51,6 +51,14 @@ def _missed(view: View, label: str) -> str | None:
     return next((f"{label} has {c.objective} {known[c.objective]:.4g}, where {c.expr}" for c in missed), None)
 
 
+def none_allowed(view: View) -> str | None:
+    """The sentence that ends a search where no deploy point meets the limits by what was measured before any training,
+    once an adapter was scored, which tells the nearest miss."""
+    if view.space.allowed.any() or not view.finished:
+        return None
+    return f"no deploy point meets the limits by itself: {'; '.join(_missed(view, p) or p for p in view.space.labels)}"
+
+
 def where_stopped(view: View, number: int) -> str:
     """The beginning of a reason: at which rung, and what was seen there at the point where it came nearest."""
     return _where(view, view.adapter(number), _nearest(view, view.adapter(number)))
@@ -82,7 +90,7 @@ def _where(view: View, adapter: AdapterState, at: int) -> str:
 def _expected(view: View, adapter: AdapterState, at: int) -> str:
     found, sign = view.forecast(adapter.number), view.space.sign
     bound, needed = "most" if sign > 0 else "least", sign * float(view.needed[at])
-    reach = sign * float(found.mean[at] + SURE * found.sd[at])
+    reach = sign * min(float(found.mean[at] + SURE * found.sd[at]), view.space.ceiling)
     label = view.space.labels[at]
     beaten = float(view.space.beaten(view.best)[at])
     why = (f"where the front has {needed:.3f} at no higher cost" if beaten >= view.space.floor or view.now <= 0

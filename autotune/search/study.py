@@ -155,6 +155,7 @@ class StudyLoop:
         """
         if dead := self._ledger.close_dead():
             self._terminal.say(f"{dead} unfinished trial{'s' * (dead > 1)} of an ended process: made again")
+        self._proposals.close_ended()
         for begun in self._proposals.adapters():
             if begun.running:  # its last score may be the last thing that an ended process wrote
                 self._conclude(begun.number)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.search.forecast import Forecast, Forecasts, judged
-from autotune.search.rungs import AdapterState, Costs, Plan, Propose, Score, State, Train, Work
+from autotune.search.rungs import AdapterState, Costs, Plan, Propose, Score, State, Train, Work, with_steps
 from autotune.search.volume import Volume, volume
 
 #: A value that lies this many standard errors below what is needed is said not to reach it: one chance in 100. Stopping
@@ -34,7 +34,8 @@ class View:
 
     @classmethod
     def of(cls, state: State, plan: Plan) -> View:
-        space = volume(plan.points, plan.objectives, plan.constraints, plan.answers)
+        seen = [o.values[plan.answers] for a in state.adapters for o in a.scored.values() if plan.answers in o.values]
+        space = volume(plan.points, plan.objectives, plan.constraints, plan.answers, seen)
         return cls(state, plan, space, Forecasts(state.adapters, plan, space.sign))
 
     @cached_property
@@ -138,21 +139,26 @@ class View:
     def chances(self, number: int) -> NDArray[Any]:
         """For each point whether an adapter may still matter there."""
         found = self.forecast(number)
-        reach = np.where(np.isnan(found.mean), -np.inf, found.mean + SURE * found.sd)
+        reach = np.minimum(np.where(np.isnan(found.mean), -np.inf, found.mean + SURE * found.sd), self.space.ceiling)
         return np.asarray(self.space.allowed & (reach > self.needed))
 
     # What it takes
 
     def step_s(self, number: int | None, otherwise: Costs = _GUESS) -> float:
-        """Seconds of a training step: of this adapter's own so far, or this run's."""
-        rungs = self.adapter(number).rungs if number is not None else ()
-        if rungs and rungs[-1].step and (own := sum(r.seconds for r in rungs)) > 0:
-            return own / rungs[-1].step
+        """Seconds of a training step, of as many as train together: of this adapter's own so far, or this run's."""
+        took = [(r.seconds, steps) for r, steps in with_steps(self.adapter(number).rungs) if r.seconds > 0] \
+            if number is not None else []
+        if steps := sum(s for _, s in took):
+            return self.plan.width * sum(seconds for seconds, _ in took) / steps
         return _first(self.plan.costs.step, otherwise.step)
 
     def score_s(self, label: str, otherwise: Costs = _GUESS) -> float:
         known = self.plan.costs.score or otherwise.score
         return known.get(label, max(known.values(), default=0.0))
+
+    def _first_s(self, number: int) -> float:
+        """What comes before an adapter's first score."""
+        return 0.0 if self.adapter(number).scored else self.plan.costs.first
 
     def judge_s(self, otherwise: Costs = _GUESS) -> float:
         return _first(self.plan.costs.judge, otherwise.judge)
@@ -201,14 +207,17 @@ class View:
         shortest = min((self.score_s(label, _NOTHING) for label in self.space.labels), default=0.0)
         last = len(self.plan.rungs) - 1
         match work:
-            case Score(_, label):
-                return self.score_s(label, _NOTHING) <= self.left_s
+            case Score(number, label):
+                return self._first_s(number) + self.score_s(label, _NOTHING) <= self.left_s
             case Train(numbers, rung):
                 judged = rung < last  # one that goes to its end at once is judged nowhere between
-                return max(self.train_s(n, last, _NOTHING, judged) for n in numbers) + shortest <= self.left_s
+                # They train together, and are judged one after the other.
+                others = (len(numbers) - 1) * self.judge_s(_NOTHING) * judged
+                longest = max(self.train_s(n, last, _NOTHING, judged) + self._first_s(n) for n in numbers)
+                return longest + others + shortest <= self.left_s
             case Propose():
                 steps = _first(self.plan.costs.steps, 0.0) * self.step_s(None, _NOTHING)
-                return steps + last * self.judge_s(_NOTHING) + shortest <= self.left_s
+                return steps + last * self.judge_s(_NOTHING) + self.plan.costs.first + shortest <= self.left_s
             case _:
                 return True
 

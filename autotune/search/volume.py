@@ -20,10 +20,13 @@ from scipy import stats as scipy_stats
 
 from autotune.constraints import Constraint
 from autotune.pareto import Direction
+from objectives.base import SHARES
 
 Array = NDArray[Any]
-#: Quantiles of the normal distribution with equal weight: an expectation over one uncertain number.
-NODES: Array = scipy_stats.norm.ppf((np.arange(16) + 0.5) / 16)
+_SLICES = 64
+#: Means of the standard normal distribution's slices of equal weight: an expectation over one uncertain number, whose
+#: tail counts in full.
+NODES: Array = -_SLICES * np.diff(scipy_stats.norm.pdf(scipy_stats.norm.ppf(np.linspace(0, 1, _SLICES + 1))))
 #: Where no limit on a cost was given, its worst point lies this share of its size before the reference.
 _MARGIN = 0.1
 
@@ -35,8 +38,8 @@ class Volume:
     ``weights`` [cells] and ``covers`` [cells, points]: how much of the costs' box a cell is, and by which points it
     is dominated. ``cheaper`` [points, points]: whether the second costs no more than the first in anything, itself
     included. ``allowed`` [points]: whether a point meets the limits on what is known of it. ``sign`` is -1 where less
-    is better. ``floor`` is the signed bound on what is searched. ``graded``: more of it is better, and not only
-    enough of it.
+    is better. ``floor`` is the signed bound on what is searched, ``ceiling`` the signed best that there can be.
+    ``graded``: more of it is better, and not only enough of it.
     """
 
     labels: tuple[str, ...]
@@ -46,6 +49,7 @@ class Volume:
     allowed: Array
     sign: int
     floor: float
+    ceiling: float
     graded: bool
 
     def of(self, best: Array) -> Array:
@@ -60,7 +64,7 @@ class Volume:
 
         One adapter's errors at several points go together, so one uncertain number moves them all.
         """
-        drawn = np.where(np.isnan(mean), -np.inf, mean + NODES[:, None] * sd)
+        drawn = np.where(np.isnan(mean), -np.inf, np.minimum(mean + NODES[:, None] * sd, self.ceiling))
         return float(np.mean(self.of(np.maximum(best, drawn))) - self.of(best))
 
     def beaten(self, best: Array) -> Array:
@@ -70,11 +74,13 @@ class Volume:
 
 def volume(
     points: Mapping[str, Mapping[str, float]], objectives: Sequence[tuple[str, Direction]],
-    constraints: Sequence[Constraint], answers: str,
+    constraints: Sequence[Constraint], answers: str, seen: Sequence[float] = (),
 ) -> Volume:
     """The cells of a study's costs. Costs are the objectives that every point has a known value of.
 
-    The reference is the corner of the limits; without a limit on a cost it lies beyond the worst point.
+    The reference is the corner of the limits; without a limit on a cost it lies beyond the worst point, without one
+    on a metric of any scale beyond the worst value ``seen``. Where another objective is known of no point before it
+    was measured, no point is said to cost as little as another.
     """
     labels = tuple(points)
     known = set.intersection(*(set(v) for v in points.values())) - {answers} if points else set()
@@ -88,11 +94,19 @@ def volume(
     table = table.reshape(len(labels), len(costs))
     reference = [_reference(table[:, i], key, d, constraints) for i, (key, d) in enumerate(costs)]
     weights, covers = _cells(table, reference, allowed)
-    floor = max(floors, default=0.0 if sign > 0 else -np.inf)
-    if not np.isfinite(floor):
-        floor = -1.0
-    cheaper = np.asarray((table[None, :, :] <= table[:, None, :]).all(axis=2))
-    return Volume(labels, weights, covers, cheaper, allowed, sign, floor, answers in directions)
+    floor = max(floors) if floors else _floor(answers, sign, seen)
+    unknown = any(key != answers and key not in known for key, _ in objectives)
+    cheaper = np.asarray((table[None, :, :] <= table[:, None, :]).all(axis=2)) & (not unknown)
+    ceiling = (1.0 if sign > 0 else 0.0) if answers in SHARES else np.inf
+    return Volume(labels, weights, covers, cheaper, allowed, sign, floor, ceiling, answers in directions)
+
+
+def _floor(answers: str, sign: int, seen: Sequence[float]) -> float:
+    """The signed worst value where no limit says it: that of a share, or what lies beyond those seen."""
+    if answers in SHARES or not seen:
+        return 0.0 if sign > 0 else -1.0
+    signed = sign * np.array(seen)
+    return float(signed.min() - _MARGIN * max(abs(signed.min()), np.ptp(signed)))
 
 
 def _only_upper(constraints: Sequence[Constraint], key: str) -> bool:
