@@ -123,7 +123,7 @@ def test_one_that_the_time_is_too_short_for_hides_none_that_it_is_enough_for() -
     done = adapter(0, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD, *POINTS))
     long = replace(adapter(1, (0.2,), GOOD + 0.1), steps=3 * STEPS)
     short = adapter(2, (0.2,), GOOD)
-    plan = make_plan(budget=Budget(None, None, 1000.0), least_gain=0.0)
+    plan = make_plan(budget=Budget(3, None, 1000.0), least_gain=0.0)
     assert next_work(state(done, long, short, seconds=500.0), plan).numbers == (1,)  # type: ignore[union-attr]
     assert next_work(state(done, long, short, seconds=860.0), plan).numbers == (2,)  # type: ignore[union-attr]
 

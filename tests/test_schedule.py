@@ -121,5 +121,5 @@ def test_cheapest_evidence_comes_first_and_ties_have_an_order() -> None:
 def test_what_answers_decide_comes_first_and_times_only_where_they_are_the_adapters(
     asked: list[str], limited: list[str], from_rows: bool, found: list[str]
 ) -> None:
-    measured = {key: base.OBJECTIVES[key] for key in (*limited, *asked)}
-    assert adapter_objectives([(key, base.OBJECTIVES[key]) for key in asked], measured, from_rows, "choice") == found
+    measured = {key: base.parse_key(key)[0] for key in (*limited, *asked)}
+    assert adapter_objectives([(key, base.parse_key(key)[0]) for key in asked], measured, from_rows, "choice") == found
