@@ -122,7 +122,8 @@ def search(root: Path) -> None:
                             root.parent)
     rows = (SimpleNamespace(prompt=(1,) * 8, answer=(1,), answer_text="a"),) * _ROWS
     prepared: Any = SimpleNamespace(
-        points=POINTS, base=Entry(make_key("base", 1, {}), base, 1.0, cached=True), data_entry=None,
+        points=POINTS, reference=POINTS[0], data_entry=None,
+        base=Entry(make_key("base", 1, {}), base, 1.0, cached=True),
         workload=SimpleNamespace(from_rows=False, prompt_tokens=8),
         data=SimpleNamespace(task="choice", train=rows * 4, valid=rows),
         facts=SimpleNamespace(parameters=200, embedding_parameters=50, tied=True))

@@ -44,8 +44,8 @@ def test_search_spaces_are_pure_data() -> None:
 
 def test_optuna_lives_in_the_loop_and_the_importances_alone() -> None:
     users = {file for file, names in imported_by("autotune").items() if any(n.startswith("optuna") for n in names)}
-    assert users == {"autotune/search/study.py", "autotune/search/pairs.py", "autotune/search/baseline.py",
-                     "autotune/search/ledger.py", "autotune/search/proposals.py",
+    assert users == {"autotune/search/study.py", "autotune/search/pairs.py", "autotune/search/ledger.py",
+                     "autotune/search/proposals.py",
                      "autotune/search/asking.py", "autotune/search/optuna_study.py",
                      "autotune/report/importance.py"}
 

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import Trial
-
 from autotune.errors import ExportError, StageError, StudyError
 from autotune.search.crew import Piece
 from autotune.search.limits import Limits
 from autotune.search.proposals import Proposals
+from autotune.search.rungs import AdapterState
 from autotune.search.scoring import Scorer
 from autotune.storage.store import Entry
 from autotune.trials import Scored
-from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 
@@ -53,14 +51,15 @@ class TunedBaseline:
             limits.learn_tuned(params, values)
         self._noted = {params for params, _ in known}
 
-    def learn(self, proposal: Trial, params: AdapterParams, entry: Entry) -> Piece:
-        """Score the adapter, if some limit needs it and it was not. Raises StageError; StudyError when the baseline
-        has no value that a limit is relative to."""
+    def learn(self, adapter: AdapterState, entry: Entry) -> Piece:
+        """Score the adapter, trained as ``entry``, if some limit needs it and it was not scored yet. Raises StageError;
+        StudyError when the baseline has no value that a limit is relative to."""
+        params = adapter.params
         if self._limits.need_tuned and params not in self._noted:
             scored = yield lambda: self._scorer.score(entry, self._reference)
-            if params not in self._noted:  # by another of its trials meanwhile
+            if params not in self._noted:  # another of its trials may have noted it meanwhile
                 values = {key: m.value for key, m in scored.values.items()}
-                self._proposals.note_baseline(proposal, values, self._keys)
+                self._proposals.note_baseline(self._proposals.trial(adapter.number), values, self._keys)
                 self._limits.learn_tuned(params, values)
                 self._noted.add(params)
         if unresolved := self._limits.unresolved():

@@ -109,6 +109,7 @@ class Ledger:
         return [_record(t) for t in self._study.get_trials(deepcopy=False) if "deploy" in recorded(t)]
 
     def record(self, number: int) -> TrialRecord:
+        """One trial by its number, which there has to be."""
         return next(r for r in self.records() if r.number == number)
 
     def _end(self, trial: Trial, stage: str, reason: str, state: TrialState) -> None:

@@ -1,4 +1,4 @@
-"""A pair, one adapter at one deploy point: scored as a visible trial, and what came of it kept and told."""
+"""Pairs, each an adapter at a deploy point: scored as a visible trial, and what came of it kept and told."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ from autotune.search.scoring import Scorer
 from autotune.search.trainer import Trainer
 from autotune.storage.store import Entry
 from autotune.trials import Scored, Screened, StageRecord, doubts
-from search_spaces.adapter import AdapterParams
 from search_spaces.deploy import DeployParams
 
 _SAME_FAILURES_BEFORE_STOPPING = 3
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Pairs:
-    """``screened`` is in the order in which an adapter's pairs are scored; ``answers`` is the folder of the trials'
-    answers; ``headed`` says whether a pair gets its heading when it begins, as one at a time does; of several, it has
-    it when it ends. ``on_trial()`` is called after each trial."""
+    """Scores the pairs of one search. ``screened`` is in the order in which an adapter's pairs are scored. ``headed``:
+    a pair has its heading when it begins too, as where one at a time is scored. ``on_trial()`` is called after each
+    trial."""
 
     config: StudyConfig
     prepared: Prepared
@@ -48,27 +47,28 @@ class Pairs:
     limits: Limits
     ledger: Ledger
     proposals: Proposals
-    baseline: TunedBaseline
+    tuned: TunedBaseline
     artifacts: FrontArtifacts
-    answers: Path
+    answers_folder: Path
     terminal: Terminal
     outcome: Callable[[], Outcome]
     headed: bool
     on_trial: Callable[[], Any]
-    _failures: list[tuple[str, str]] = field(default_factory=list)
+    _failures: list[tuple[str, str]] = field(default_factory=list, init=False)
 
     def score(self, adapter: AdapterState, point: DeployParams) -> Piece:
         """One pair; what cannot be measured is a failed trial. Raises StudyError when trials keep failing alike."""
-        proposal, params, place = self.proposals.trial(adapter.number), adapter.params, self._place(adapter)
+        params, place = adapter.params, self.proposals.place(adapter.number)
         if self.headed:
             self.terminal.scoring(place, params)
         try:
             entry = yield lambda: self.trainer.whole(params)
-            yield from self.baseline.learn(proposal, params, entry)
+            yield from self.tuned.learn(adapter, entry)
         except StageError as error:
-            self.lost(proposal, params, error)
+            self.lost(adapter, error)
             return
-        trial, needed = self.ledger.begin(proposal, params, point), self._needed(point)
+        trial = self.ledger.begin(self.proposals.trial(adapter.number), params, point)
+        needed = self._needed(point)
         try:
             scored = yield lambda: self.scorer.score(entry, point, needed)
             missing = [key for key in self.config.measured() if key not in scored.values]
@@ -87,20 +87,19 @@ class Pairs:
         self.terminal.trial(self.ledger.record(trial.number), self.config.objectives, self.outcome())
         self.on_trial()
 
-    def lost(self, proposal: Trial, params: AdapterParams, error: StageError) -> None:
-        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells.
+    def lost(self, adapter: AdapterState, error: StageError) -> None:
+        """An adapter that cannot be trained, or not be scored at the highest precision: a failed trial tells, at the
+        point that is scored first. Raises StudyError when trials keep failing alike.
 
         Where a process died after it had told so, before the proposal was ended, it is told already; or where another
         of its pairs came to the same meanwhile.
         """
+        proposal, params = self.proposals.trial(adapter.number), adapter.params
         told = any(r.adapter == params and r.state == "FAILED" and not r.interrupted for r in self.ledger.records())
         if not told:
             self._failed(self.ledger.begin(proposal, params, next(iter(self.screened))), error)
-        if any(p.running for p in self.proposals.adapters() if p.number == proposal.number):
+        if any(p.running for p in self.proposals.adapters() if p.number == adapter.number):
             self.proposals.fail(proposal, error.reason)
-
-    def _place(self, adapter: AdapterState) -> int:
-        return self.proposals.place(adapter.number)
 
     def _write(
         self, trial: Trial, adapter: AdapterState, entry: Entry, point: DeployParams, scored: Scored
@@ -114,7 +113,7 @@ class Pairs:
             self.scorer.forget(scored.artifact, None)
         else:
             references = [e.answer_text for e in self.prepared.data.valid]
-            predictions.save(predictions.path_of(self.answers, trial.number), references, scored.answers)
+            predictions.save(predictions.path_of(self.answers_folder, trial.number), references, scored.answers)
             self.ledger.complete(trial, scored, str(entry.key), made, curve)
 
     def _needed(self, point: DeployParams) -> int | None:

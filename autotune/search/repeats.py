@@ -16,7 +16,7 @@ from autotune.errors import StageError
 from autotune.pareto import Direction, Policy, rank
 from autotune.report.results import interval_json
 from autotune.report.terminal import Terminal, describe
-from autotune.report.wording import figure, join
+from autotune.report.wording import join, number
 from autotune.stats import Measurement
 from autotune.trials import TrialRecord
 from search_spaces.adapter import AdapterParams
@@ -48,9 +48,9 @@ class Repeated:
         values = [m.value for m in self.scores.values()]
         told = f"trial {self.trial} ({self.deploy_point}) over {len(values)} training seeds: {self.objective} "
         if self.deviation is None:
-            return f"{told}{figure(values[0])}"
-        return (f"{told}{join([figure(v) for v in values])}; mean {figure(self.mean)}, standard deviation "
-                f"{figure(self.deviation)}")
+            return f"{told}{number(values[0])}"
+        return (f"{told}{join([number(v) for v in values])}; mean {number(self.mean)}, standard deviation "
+                f"{number(self.deviation)}")
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""The loop: carries out what next_work says, and keeps what came of it. What is scored is a visible trial."""
+"""The loop: carries out what next_work says, and keeps what came of it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class StudyLoop:
         study = self._open(dashboard.proposals_name(self._database.name), directions, self._told)
         self._proposals = Proposals(study, config.space, config.file.seed)
         self._proposals.annotate(dashboard.proposal_words(config.file))
-        self._baseline = TunedBaseline(scorer, prepared.reference, limits, self._proposals, self._adapter_keys)
+        self._tuned = TunedBaseline(scorer, prepared.reference, limits, self._proposals, self._adapter_keys)
         training = config.file.training
         self._rungs, self._width = config.file.rungs, width
         self._planner = Planner(config, prepared, self._screened, self._points, limits, budget, self._adapter_keys[0],
@@ -187,7 +187,7 @@ class StudyLoop:
 
     def _pairs(self, on_trial: Callable[[], Any]) -> Pairs:
         return Pairs(self._config, self._at, {p: self._screened[p] for p in self._points}, self._scorer, self._trainer,
-                     self._limits, self._ledger, self._proposals, self._baseline, self._artifacts,
+                     self._limits, self._ledger, self._proposals, self._tuned, self._artifacts,
                      self._folder.predictions, self._terminal, self.outcome, headed=self._workers == 1,
                      on_trial=on_trial)
 
@@ -228,7 +228,7 @@ class StudyLoop:
         for adapter, found in zip(adapters, trained, strict=True):
             proposal = self._proposals.trial(adapter.number)
             if isinstance(found, StageError):
-                pairs.lost(proposal, adapter.params, found)
+                pairs.lost(adapter, found)
                 continue
             for reached in found:
                 self._proposals.note_rung(proposal, reached)
