@@ -70,8 +70,8 @@ def best_of_each(
     first = rank([complete[n].candidate() for n in front], objectives, policy)
     rest = [r.candidate() for n, r in complete.items() if n not in front]
     chosen: dict[AdapterParams, TrialRecord] = {}
-    for number in (*first, *rank(rest, objectives, policy)):
-        chosen.setdefault(complete[number].adapter, complete[number])
+    for trial in (*first, *rank(rest, objectives, policy)):
+        chosen.setdefault(complete[trial].adapter, complete[trial])
     return list(chosen.values())[:count]
 
 
