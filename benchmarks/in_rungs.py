@@ -129,10 +129,13 @@ def make(study: Path, folder: Path, warm: Path | None, changes: Mapping[str, Any
         return
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(study.parent, folder, ignore=shutil.ignore_patterns("runs"))
-    for kind in WARM if warm else ():
-        shutil.copytree(warm / kind, folder / "store" / kind, copy_function=os.link)  # type: ignore[operator]
+    for kind in WARM:
+        if warm and (warm / kind).is_dir():
+            shutil.copytree(warm / kind, folder / "store" / kind, copy_function=os.link)
     text = yaml.safe_load(study.read_text(encoding="utf-8"))
-    (folder / study.name).write_text(yaml.safe_dump({**text, **changes}, sort_keys=False), encoding="utf-8")
+    training = {**text.get("training", {}), **changes.get("training", {})}
+    changed = {**text, **changes, **({"training": training} if training else {})}
+    (folder / study.name).write_text(yaml.safe_dump(changed, sort_keys=False), encoding="utf-8")
     with (folder / "log").open("w", encoding="utf-8") as log:
         done = subprocess.run(
             [sys.executable, "-m", "autotune", "run", str(folder / study.name), "--out", str(folder / "run"),
