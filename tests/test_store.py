@@ -336,3 +336,16 @@ def test_another_build_of_a_library_counts_and_is_named(monkeypatch: pytest.Monk
     monkeypatch.setattr(metadata, "version", version)
     assert library_version("onnxruntime") == "1.31.1 (onnxruntime-gpu)"
     assert library_version("torch") == "none"
+
+
+def test_of_two_builds_that_are_installed_side_by_side_both_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shadows the other: what is stored of one must not be taken for the other's."""
+    builds = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}
+
+    def version(name: str) -> str:
+        if name not in builds:
+            raise metadata.PackageNotFoundError(name)
+        return builds[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert library_version("onnxruntime") == "1.32.0, 1.31.1 (onnxruntime-gpu)"

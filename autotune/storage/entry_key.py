@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -35,10 +36,10 @@ def make_key(stage: str, version: int, inputs: Mapping[str, Any], libraries: tup
 
 
 def library_version(name: str) -> str:
-    """Of an installed distribution, or of another build of it, which is then named; ``none`` where there is neither."""
+    """Of an installed distribution, and of each other build of it, which is then named: of several one shadows the
+    rest, and which one only loading it would tell. ``none`` where there is neither."""
+    found = []
     for build in BUILDS.get(name, (name,)):
-        try:
-            return metadata.version(build) if build == name else f"{metadata.version(build)} ({build})"
-        except metadata.PackageNotFoundError:
-            continue
-    return "none"
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(metadata.version(build) if build == name else f"{metadata.version(build)} ({build})")
+    return ", ".join(found) or "none"
