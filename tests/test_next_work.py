@@ -393,3 +393,14 @@ def test_an_adapter_goes_to_its_end_unjudged_where_judging_it_would_leave_no_tim
     begun = state(adapter(0, (0.2,), 0.7), seconds=30.0)
     assert next_work(begun, plan) == Train((0,), 2)
     assert isinstance(next_work(replace(begun, spent=replace(begun.spent, seconds=45.0)), plan), Finish)
+
+
+def test_nothing_is_scored_that_would_leave_too_little_time_to_certify_it() -> None:
+    """fp16 takes 30 s to score and 120 to certify, what is chosen so far 60: of 1000 s there have to be 150."""
+    plan = make_plan(budget=Budget(1, None, 1000.0))
+    plan = replace(plan, costs=replace(plan.costs, reserve=60.0, reserves={"fp16": 120.0, "int8": 60.0, "int4": 50.0}))
+    done = adapter(0, (0.2, 0.4, 1.0), GOOD, scored=scored(GOOD - 0.1, "int8", "int4"))
+    assert next_work(state(done, seconds=845.0), plan) == Score(0, "fp16")
+    late = next_work(state(done, seconds=855.0), plan)
+    assert isinstance(late, Finish)
+    assert late.out_of_time

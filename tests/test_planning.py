@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +56,15 @@ def test_where_only_trials_are_timed_the_chosen_one_tells_how_long_certifying_ta
     searching = planner("local", {}, timed=False)
     assert searching.spare_s(500.0, [record], 3) == 1100
     assert searching.spare_s(500.0, [], None) == 1500
+
+
+def test_rows_of_a_point_that_none_was_asked_at_take_as_much_longer_as_its_first_token():
+    slow, searching = DeployParams("fp16"), planner("local", {})
+    ms = {POINT: Measurement(100.0, 100.0, 100.0, 20, "ms"), slow: Measurement(250.0, 250.0, 250.0, 20, "ms")}
+    searching = replace(searching, screened={p: SimpleNamespace(values={"ttft_ms.p50": m}) for p, m in ms.items()},
+                        points=[POINT, slow], certifying=lambda latency_ms, row_s: row_s)
+    stages: Any = {"answers": {"seconds": 2.0, "cached": False}}
+    asked = TrialRecord(0, "COMPLETE", AdapterParams(8, 8, 1e-4), POINT, None, {}, stages, None, None)
+    assert searching._reserves([asked]) == pytest.approx({POINT.label: 0.2, slow.label: 0.5})
+    later = replace(asked, number=1, deploy=slow, stages={"answers": {"seconds": 6.0, "cached": False}})
+    assert searching._reserves([asked, later]) == pytest.approx({POINT.label: 0.2, slow.label: 0.6})

@@ -60,7 +60,7 @@ class Planner:
             learned = learned_costs(state.adapters, records, self.width, self._reserve(records, selected))
             # At the highest precision an adapter answers no faster than at the slowest point.
             first = max(learned.score.values(), default=0.0) if self.limits.need_tuned else 0.0
-            return replace(learned, first=first)
+            return replace(learned, first=first, reserves=self._reserves(records))
         data, work = self.prepared.data, self.prepared.workload
         batch_size = statistics.fmean([a.params.batch_size for a in state.adapters] or [8])
         steps = statistics.fmean([a.steps for a in state.adapters] or [100])
@@ -82,9 +82,18 @@ class Planner:
         slowest that may be."""
         if not self.config.file.certificate.finalists:
             return 0.0
-        chosen = [r.deploy for r in records if r.number == selected] or list(self.screened)
-        row_s = row_seconds(records, len(self.prepared.data.valid))
+        return self._certificate_s([r.deploy for r in records if r.number == selected] or list(self.screened), records)
+
+    def _reserves(self, records: Sequence[TrialRecord]) -> dict[str, float]:
+        """By label, the seconds of a certificate were a point's artifact the first finalist."""
+        if not self.config.file.certificate.finalists:
+            return {}
+        return {p.label: self._certificate_s([p], records) for p in self.points}
+
+    def _certificate_s(self, chosen: Sequence[DeployParams], records: Sequence[TrialRecord]) -> float:
+        """Seconds that a certificate of the slowest of these points takes."""
         first = self._slowest(chosen, "ttft_ms.p50", "", records)
+        row_s = self._row_s(chosen, first, records)
         places = hosts(self.config.file)
         # A row takes as much longer on a further device as its first token does there.
         slower = row_s * 1e3 / first if row_s and first else 1.0
@@ -92,6 +101,17 @@ class Planner:
                   for name in places}
         return in_sequence((host, self.certifying(self._slowest(chosen, "latency_ms.p50", name, records), rows_s[name]))
                            for name, host in places.items())
+
+    def _row_s(
+        self, points: Sequence[DeployParams], first_ms: float, records: Sequence[TrialRecord]
+    ) -> float | None:
+        """Seconds of a row's answer at these points; where none was asked there, from others' by the first token."""
+        rows = len(self.prepared.data.valid)
+        if own := row_seconds([r for r in records if r.deploy in points], rows):
+            return own
+        others = row_seconds(records, rows)
+        theirs = self._slowest([r.deploy for r in records if r.state == "COMPLETE"], "ttft_ms.p50", "", records)
+        return others * max(1.0, first_ms / theirs) if others and theirs else others
 
     def _slowest(
         self, points: Sequence[DeployParams], key: str, device: str, records: Sequence[TrialRecord]

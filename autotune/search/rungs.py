@@ -93,7 +93,7 @@ class Costs:
     ``step``: one training step (of ``width`` adapters together). ``steps``: of a typical whole training. ``judge``:
     of one adapter at one rung, all points. ``score``: assembling and asking, by label. ``first``: what comes before
     an adapter's first score, the baseline that limits are relative to. ``reserve``: kept back for what follows the
-    search, its certificate above all.
+    search, its certificate above all; ``reserves``: what that is where a point's artifact is chosen, by label.
     """
 
     step: float | None = None
@@ -102,6 +102,7 @@ class Costs:
     score: Mapping[str, float] = field(default_factory=dict)
     first: float = 0.0
     reserve: float = 0.0
+    reserves: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

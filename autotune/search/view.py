@@ -208,7 +208,9 @@ class View:
         last = len(self.plan.rungs) - 1
         match work:
             case Score(number, label):
-                return self._first_s(number) + self.score_s(label, _NOTHING) <= self.left_s
+                # What it makes may be chosen, and take longer to certify than what is chosen now.
+                more = max(0.0, self.plan.costs.reserves.get(label, 0.0) - self.plan.costs.reserve)
+                return self._first_s(number) + self.score_s(label, _NOTHING) + more <= self.left_s
             case Train(numbers, rung):
                 judged = rung < last  # one that goes to its end at once is judged nowhere between
                 # They train together, and are judged one after the other.
