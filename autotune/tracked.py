@@ -11,14 +11,13 @@ from typing import Any, Literal
 from autotune.finished import FinishedRun, FinishedTrial
 from autotune.report.told import VERDICTS, exit_code, outcome
 from autotune.stats import Measurement
+from autotune.study_file import MAY_CHANGE
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 #: A trial that was stopped early did not fail, but it did not come to its end either.
 _STATUS: dict[str, Status] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}
 #: MLflow's own limits on what a param and a tag hold, in characters.
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 5000
-#: What may change from one process to the next, while MLflow's params are written once.
-_CHANGING = ("budget", "certificate")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ class Entry:
 def study_entry(run: FinishedRun) -> Entry:
     """The study: its file as params; as metrics the selected trial's values, the certificate's where there is one."""
     study = run.study
-    fixed = dict(_flat({key: value for key, value in study.items() if key not in _CHANGING}))
+    # MLflow's params are written once.
+    fixed = dict(_flat({key: value for key, value in study.items() if key not in MAY_CHANGE}))
     cost = run.document["cost"]
     values = {} if run.selected is None else run.certified or run.trial(run.selected).values
     tags = {

@@ -198,8 +198,9 @@ def main() -> None:
     print("\n".join(lines))
     if not args.no_record:
         seeds = " ".join(map(str, args.seeds))
-        record("In rungs and without", f"python benchmarks/in_rungs.py {args.study} --adapters {args.adapters} --seeds "
-               f"{seeds} --reference {' '.join(args.reference)}", "One run of each, one after the other.", lines)
+        record("In rungs and without", f"python benchmarks/in_rungs.py {args.study} --work FOLDER --adapters "
+               f"{args.adapters} --seeds {seeds} --reference {' '.join(args.reference)}",
+               "One run of each, one after the other.", lines)
 
 
 def options() -> argparse.Namespace:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from autotune.finished import read_run
+from autotune.study_file import MAY_CHANGE
 from autotune.tracked import has_ended, metric_name, study_entry, trial_entry
 from tests import finished_runs
 from tests.finished_runs import trial, value
@@ -59,7 +60,7 @@ def test_the_study_is_told_with_what_was_chosen(tmp_path: Path) -> None:
     entry = study_entry(run)
     assert entry.params["data.train"] == "train.jsonl"
     assert json.loads(entry.params["objectives"]) == ["accuracy", "latency_ms.p50", "size_mb"]
-    assert not [name for name in entry.params if name.startswith(("budget", "certificate"))]
+    assert not [name for name in entry.params if name.startswith(MAY_CHANGE)]
     assert json.loads(entry.tags["budget"]) == {"adapters": 2}
     assert entry.tags["mlflow.note.content"].startswith("Chosen: trial 2")
     assert (entry.tags["verdict"], entry.tags["selected"], entry.tags["front"]) == ("selected", "2", "[0, 2]")
