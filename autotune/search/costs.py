@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from autotune.estimate import assembly_seconds
-from autotune.search.rungs import AdapterState, Costs, with_steps
+from autotune.search.rungs import AdapterState, Costs, step_seconds
 from autotune.trials import TrialRecord
 from objectives.base import split_device
 from search_spaces.deploy import DeployParams
@@ -51,8 +51,7 @@ def learned_costs(
 
     What the store had already took no time, and says nothing of what will be made.
     """
-    trained = [(r, steps) for a in adapters for r, steps in with_steps(a.rungs) if r.seconds > 0]
-    steps = sum(new for _, new in trained)
+    step = step_seconds(a.rungs for a in adapters)
     judged = [r.judge_s for a in adapters for r in a.rungs if r.judge_s > 0]
     scored: dict[str, list[float]] = {}
     shortened: dict[str, list[float]] = {}  # trials that were stopped before their last row
@@ -64,7 +63,7 @@ def learned_costs(
             found = shortened if record.state == "PRUNED" else scored
             found.setdefault(record.deploy.label, []).append(seconds)
     return Costs(
-        step=width * sum(r.seconds for r, _ in trained) / steps if steps else None,
+        step=width * step if step is not None else None,
         steps=statistics.median(a.steps for a in adapters) if adapters else None,
         judge=statistics.fmean(judged) if judged else None,
         score={label: statistics.fmean(seconds) for label, seconds in {**shortened, **scored}.items()},

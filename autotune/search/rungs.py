@@ -7,7 +7,7 @@ a `Plan`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -41,9 +41,12 @@ class Rung:
         return self.fraction < 1 and not self.rows
 
 
-def with_steps(rungs: Sequence[Rung]) -> list[tuple[Rung, int]]:
-    """Each rung with the steps of its own training, from the rung before it."""
-    return [(rung, rung.step - before) for rung, before in zip(rungs, [0, *(r.step for r in rungs)], strict=False)]
+def step_seconds(adapters: Iterable[Sequence[Rung]]) -> float | None:
+    """The mean seconds of a step in these adapters' rungs; None where the store had them all, which tells nothing."""
+    made = [(rung.seconds, rung.step - before) for rungs in adapters
+            for rung, before in zip(rungs, [0, *(r.step for r in rungs)], strict=False) if rung.seconds > 0]
+    steps = sum(count for _, count in made)
+    return sum(seconds for seconds, _ in made) / steps if steps else None
 
 
 def passed_by(before: Rung | None, fractions: Sequence[float]) -> list[Rung]:

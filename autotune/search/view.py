@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.search.forecast import Forecast, Forecasts, judged
-from autotune.search.rungs import AdapterState, Costs, Plan, Propose, Score, State, Train, Work, with_steps
+from autotune.search.rungs import AdapterState, Costs, Plan, Propose, Score, State, Train, Work, step_seconds
 from autotune.search.volume import Volume, volume
 
 #: A value that lies this many standard errors below what is needed is said not to reach it: one chance in 100. Stopping
@@ -146,11 +146,8 @@ class View:
 
     def step_s(self, number: int | None, otherwise: Costs = _GUESS) -> float:
         """Seconds of a training step, of as many as train together: of this adapter's own so far, or this run's."""
-        took = [(r.seconds, steps) for r, steps in with_steps(self.adapter(number).rungs) if r.seconds > 0] \
-            if number is not None else []
-        if steps := sum(s for _, s in took):
-            return self.plan.width * sum(seconds for seconds, _ in took) / steps
-        return _first(self.plan.costs.step, otherwise.step)
+        own = step_seconds([self.adapter(number).rungs]) if number is not None else None
+        return self.plan.width * own if own is not None else _first(self.plan.costs.step, otherwise.step)
 
     def score_s(self, label: str, otherwise: Costs = _GUESS) -> float:
         known = self.plan.costs.score or otherwise.score
